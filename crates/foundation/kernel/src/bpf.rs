@@ -1,0 +1,1 @@
+//! cgroup device programs through bpf(2).

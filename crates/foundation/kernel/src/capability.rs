@@ -1,0 +1,1 @@
+//! capability sets of the calling thread.

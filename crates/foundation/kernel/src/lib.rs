@@ -1,0 +1,13 @@
+//! The kernel as tare sees it: the system calls that the safe libraries lack, and probes of this host.
+//!
+//! The only crate with `unsafe`. It knows nothing of containers: descriptors and plain values in, descriptors and
+//! `io::Error` out. Invariants: [`process::clone`] refuses to run in a process with more than one thread; every
+//! descriptor it makes is close-on-exec; no integer stands for a descriptor in a signature.
+#![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod capability;
+pub mod mount;
+pub mod netlink;
+pub mod process;
+pub mod seccomp;

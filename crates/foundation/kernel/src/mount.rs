@@ -1,0 +1,1 @@
+//! the mount API that rustix does not cover.

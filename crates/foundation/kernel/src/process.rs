@@ -1,0 +1,1 @@
+//! clone3, pidfds, execution, and the attributes of the calling process.

@@ -1,0 +1,18 @@
+//! The nouns that every part of tare shares: errors, digests, references, image and runtime documents, limits, undo.
+//!
+//! Owns data and the rules that make it valid. Refuses I/O, time, randomness and the environment: everything here can be
+//! tested without a kernel. Invariants: a [`Digest`] is always well-formed, a [`Reference`] is always complete
+//! (host, name, tag or digest), an [`Error`] always names its operation.
+
+pub mod digest;
+pub mod error;
+pub mod image;
+pub mod reference;
+pub mod runtime_spec;
+pub mod size;
+pub mod undo;
+
+pub use digest::Digest;
+pub use error::{Context, Error, Kind, Result};
+pub use reference::Reference;
+pub use undo::Undo;

@@ -1,0 +1,2 @@
+//! Role dispatch only.
+fn main() {}
