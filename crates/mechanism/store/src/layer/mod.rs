@@ -1,0 +1,1 @@
+//! One layer: sink, unpacking, difference.
