@@ -1,1 +1,340 @@
 //! clone3, pidfds, execution, and the attributes of the calling process.
+//!
+//! Everything here acts on the calling thread or makes a process; all of it is meant for a process with one thread.
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::process::Pid;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+
+/// A set of namespaces, as CLONE_NEW* bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Namespaces(u64);
+
+impl Namespaces {
+    /// None.
+    pub const NONE: Self = Namespaces(0);
+    /// Mounts.
+    pub const MOUNT: Self = Namespaces(libc::CLONE_NEWNS as u64);
+    /// Process ids.
+    pub const PID: Self = Namespaces(libc::CLONE_NEWPID as u64);
+    /// Network.
+    pub const NETWORK: Self = Namespaces(libc::CLONE_NEWNET as u64);
+    /// System V IPC and POSIX queues.
+    pub const IPC: Self = Namespaces(libc::CLONE_NEWIPC as u64);
+    /// Host name.
+    pub const UTS: Self = Namespaces(libc::CLONE_NEWUTS as u64);
+    /// User ids.
+    pub const USER: Self = Namespaces(libc::CLONE_NEWUSER as u64);
+    /// Cgroup view.
+    pub const CGROUP: Self = Namespaces(libc::CLONE_NEWCGROUP as u64);
+    /// Clock offsets.
+    pub const TIME: Self = Namespaces(libc::CLONE_NEWTIME as u64);
+
+    /// Both sets.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Namespaces(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are in this set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What [`clone`] made.
+#[derive(Debug)]
+pub struct Child {
+    /// Its id in the caller's PID namespace.
+    pub pid: Pid,
+    /// A descriptor of it, close-on-exec.
+    pub pidfd: OwnedFd,
+}
+
+/// Whether the calling process has exactly one thread (proc(5), /proc/self/task: one directory a thread).
+///
+/// # Errors
+/// As stat(2) of /proc/self/task.
+pub fn is_single_threaded() -> io::Result<bool> {
+    // A directory has two links of its own and one for each subdirectory: one call instead of a listing.
+    Ok(rustix::fs::stat("/proc/self/task")?.st_nlink == 3)
+}
+
+/// Makes a child in new namespaces (clone3(2)) that runs `child` and must end by executing or exiting.
+///
+/// The child has a copy of the caller's memory and descriptors. `cgroup`: a cgroup2 directory to be born in
+/// (CLONE_INTO_CGROUP). Its exit signal is SIGCHLD.
+///
+/// # Errors
+/// `ErrorKind::Unsupported` if the caller has more than one thread: the copy would hold locks that nobody releases.
+/// Otherwise as clone3(2).
+pub fn clone(
+    namespaces: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> io::Result<Child> {
+    if !is_single_threaded()? {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "a process with several threads must not clone"));
+    }
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: clone_args is a plain struct of integers, for which all-zero is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces.0 | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child gets a copy of the address space and the same stack pointer (stack is 0), as
+    // with fork(2); being single-threaded, no lock of the allocator or of std can be held by another thread in the
+    // copy. The kernel writes only to `pidfd`, which outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => never(child()),
+        pid => {
+            let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive id to the parent");
+            // SAFETY: the kernel stored a fresh descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid, pidfd })
+        }
+    }
+}
+
+/// Null-terminated arrays for execve(2), made before a clone so that nothing is allocated after it.
+#[derive(Debug)]
+pub struct ExecArray {
+    pointers: Vec<*const libc::c_char>,
+    // Keeps what the pointers point to.
+    _strings: Vec<CString>,
+}
+
+impl ExecArray {
+    /// From strings without interior zero bytes.
+    ///
+    /// # Errors
+    /// `ErrorKind::InvalidInput` if one holds a zero byte.
+    pub fn new<S: AsRef<[u8]>>(strings: impl IntoIterator<Item = S>) -> io::Result<Self> {
+        let strings = strings.into_iter().map(|s| CString::new(s.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Ok(ExecArray { pointers, _strings: strings })
+    }
+}
+
+/// Replaces the program (execve(2)); returns only on failure.
+pub fn execve(path: &CStr, argv: &ExecArray, envp: &ExecArray) -> io::Error {
+    // SAFETY: both arrays are null-terminated arrays of pointers to C strings that live as long as the ExecArrays.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Replaces the program by the open file (execveat(2) with AT_EMPTY_PATH); returns only on failure.
+pub fn execveat(file: BorrowedFd<'_>, argv: &ExecArray, envp: &ExecArray) -> io::Error {
+    // SAFETY: as for `execve`; the path is a static empty C string and the descriptor is open.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Moves the caller into fresh namespaces (unshare(2)). PID and time apply to its next children only.
+///
+/// # Errors
+/// As unshare(2).
+pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
+    // SAFETY: only CLONE_NEW* bits can be in the set: neither CLONE_FILES nor anything else that std relies on changes.
+    check(unsafe { libc::unshare(namespaces.0 as libc::c_int) })
+}
+
+/// Joins namespaces (setns(2)) of a process, by pidfd, or one namespace by a descriptor of /proc/PID/ns/KIND.
+///
+/// # Errors
+/// As setns(2).
+pub fn setns(fd: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> {
+    // SAFETY: setns takes a descriptor and bits; it touches no memory.
+    check(unsafe { libc::setns(fd.as_raw_fd(), namespaces.0 as libc::c_int) })
+}
+
+/// Ends the process at once, without running destructors or exit handlers: for clones.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) does not return and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sends any signal number, real-time ones included, through a pidfd (pidfd_send_signal(2)).
+///
+/// # Errors
+/// As pidfd_send_signal(2); ESRCH when the process has ended and been waited for.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed and makes the kernel fill in its own.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        ) as libc::c_int
+    })
+}
+
+/// All signals to their defaults, none blocked: what a program may expect when it begins.
+///
+/// Rust ignores SIGPIPE, and what the caller's parent ignored is inherited; neither may reach a container.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition for every signal; failure (SIGKILL, SIGSTOP, the two that the C
+        // library keeps) is harmless and expected.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero sigset_t is the empty set on Linux; a null old set is allowed.
+    unsafe {
+        let empty: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` up close-on-exec (close_range(2)).
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only flags of descriptors change; nothing is closed now.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) as libc::c_int
+    })
+}
+
+/// Leaves the caller's session keyring for a new anonymous one (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
+///
+/// # Errors
+/// As keyctl(2); ENOSYS on kernels without keys.
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; nothing else is read.
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) as libc::c_int
+    })
+}
+
+/// Makes a duplicate of a descriptor that survives execve(2), and says its number.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn dup_inheritable(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: F_DUPFD takes a descriptor and a lower bound; the result is deliberately left to the next program.
+    let n = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 3) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n) }
+}
+
+/// Takes over a descriptor that an earlier program of this process left open under a number, and makes it close-on-exec.
+///
+/// # Errors
+/// EBADF if nothing is open under that number.
+pub fn adopt(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD touches no memory; it fails with EBADF where nothing is open.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and by this function's contract its number was handed over to be owned here, once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Blocks these signals and gives a descriptor that reports them (signalfd(2)), non-blocking, close-on-exec.
+///
+/// # Errors
+/// As signalfd(2).
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero sigset_t is the empty set; sigaddset and sigprocmask only touch `set`; the descriptor that
+    // signalfd returns is fresh.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        for s in signals {
+            libc::sigaddset(&raw mut set, *s);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(fd)?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Reads one pending signal number from a descriptor of [`signal_fd`]; `None` when none is pending.
+///
+/// # Errors
+/// As read(2).
+pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut info) {
+        // ssi_signo is the first field, a native-endian u32 (signalfd(2)).
+        Ok(n) if n == info.len() => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Gives freed memory back to the kernel (malloc_trim(3)).
+pub fn trim_heap() {
+    // SAFETY: the C library's allocator is the one in use; trimming touches free memory only.
+    unsafe { libc::malloc_trim(0) };
+}
+
+fn never<T>(infallible: Infallible) -> T {
+    match infallible {}
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    fn exit_code(child: &Child) -> Option<i32> {
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+        status.exit_status()
+    }
+
+    #[test]
+    fn a_process_with_threads_is_refused() {
+        // The test harness itself has several threads.
+        let e = clone(Namespaces::NONE, None, || exit_now(0)).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn the_first_process_of_a_pid_namespace_is_number_one() {
+        // A plain fork leaves one thread, which may clone.
+        // SAFETY: the forked child only runs async-signal-safe code and the functions under test, and exits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let ok = (|| -> io::Result<bool> {
+                let ns = Namespaces::PID.with(Namespaces::MOUNT);
+                let child = clone(ns, None, || exit_now(rustix::process::getpid().as_raw_nonzero().get()))?;
+                Ok(exit_code(&child) == Some(1))
+            })();
+            exit_now(if matches!(ok, Ok(true)) { 0 } else { 1 });
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child; `status` outlives the call.
+        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        assert_eq!(status, 0);
+    }
+}
