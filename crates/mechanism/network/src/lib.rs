@@ -1,1 +1,38 @@
-//! To be written.
+//! Networks of containers: a bridge, veth pairs, addresses, NAT and published ports, straight through netlink.
+//!
+//! This crate owns the kernel's side of a network: what it makes (bridge, veth, routes, one nftables table) and the
+//! order in which it makes it. It refuses to know about containers, names or a store: addresses are given to it, and
+//! everything that it did is returned as plain data, so that any later process can take it down again.
+//!
+//! Invariants:
+//! - **Plan, then apply.** [`BridgePlan`] and [`EndpointPlan`] are plain data made by pure functions; [`Host`] turns
+//!   them into system calls and answers with [`Endpoint`], which is enough for [`Host::disconnect`].
+//! - **One table of our own.** Rules of others are neither read nor written; a drop of the administrator's wins,
+//!   because an accept in one base chain never overrides a drop in another.
+//! - **A published port is one map element**, not another rule: the n-th costs what the first did.
+//! - **No waiting.** A veth pair is left to die with its namespace; deleting it would block for 10 to 30 ms.
+//! - Bytes that come from the kernel are parsed with bounds checked: malformed ones give an error, never a panic.
+//!
+//! The way of a packet, with the hooks of our table:
+//!
+//! ```text
+//! outside ─► eth0 ─ prerouting (dnat by map) ─ forward ─► tare0 ─► veth ─► eth0 of the container
+//! host    ─► output (dnat by map) ─ postrouting (masquerade of 127.0.0.0/8) ─► tare0 ─► …
+//! container ─► eth0 ─► veth ─► tare0 ─ guard (source checked) ─ forward ─ postrouting (masquerade) ─► outside
+//! ```
+
+mod address;
+mod bridge;
+mod endpoint;
+mod files;
+mod host;
+mod instance;
+mod ports;
+
+pub use address::{Ipv4Net, MacAddress, Occupied, choose_subnet};
+pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};
+pub use endpoint::{Endpoint, EndpointPlan};
+pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only, resolv_conf};
+pub use host::{Counters, Host, counters, loopback_up};
+pub use instance::{Instance, subnet_candidates};
+pub use ports::{PortMapping, Reservation, Transport, reserve_ports};

@@ -1,0 +1,50 @@
+//! The bridge of a network with its address and its nftables table.
+
+use crate::{Instance, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+/// What must be there before a container can be connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePlan {
+    /// Name of the bridge device.
+    pub bridge: String,
+    /// The gateway's address with the prefix length of the subnet.
+    pub address: Ipv4Net,
+    /// Largest packet, in bytes.
+    pub mtu: u32,
+    /// Name of the nftables table.
+    pub table: String,
+}
+
+/// What [`Host::ensure_bridge`](crate::Host::ensure_bridge) found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeReport {
+    /// The bridge was made now.
+    pub bridge_created: bool,
+    /// The table was written now: it was missing, or from another version or subnet.
+    pub table_written: bool,
+    /// `net.ipv4.ip_forward` was 0 and is 1 now. It stays: others may have come to rely on it.
+    pub forwarding_enabled: bool,
+}
+
+/// What [`Host::remove_bridge_if_unused`](crate::Host::remove_bridge_if_unused) found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BridgeRemoval {
+    /// Bridge and table are gone, or were not there.
+    Removed,
+    /// A device is still connected; nothing was changed.
+    Used,
+}
+
+impl BridgePlan {
+    /// The plan of `instance`'s bridge.
+    pub(crate) fn of(instance: &Instance) -> Self {
+        BridgePlan {
+            bridge: instance.bridge.clone(),
+            address: Ipv4Net::new(instance.gateway, instance.subnet.prefix()).unwrap_or(instance.subnet),
+            mtu: instance.mtu,
+            table: instance.table.clone(),
+        }
+    }
+}
