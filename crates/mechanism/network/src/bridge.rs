@@ -1,6 +1,6 @@
 //! The bridge of a network with its address and its nftables table.
 
-use crate::{Instance, Ipv4Net};
+use crate::{Instance, Ipv4Net, MacAddress, Ruleset};
 use serde::{Deserialize, Serialize};
 
 /// What must be there before a container can be connected.
@@ -12,8 +12,10 @@ pub struct BridgePlan {
     pub address: Ipv4Net,
     /// Largest packet, in bytes.
     pub mtu: u32,
-    /// Name of the nftables table.
-    pub table: String,
+    /// The bridge's hardware address: that of its lowest port otherwise, which comes and goes.
+    pub mac: MacAddress,
+    /// The nftables table.
+    pub rules: Ruleset,
 }
 
 /// What [`Host::ensure_bridge`](crate::Host::ensure_bridge) found and did.
@@ -44,7 +46,8 @@ impl BridgePlan {
             bridge: instance.bridge.clone(),
             address: Ipv4Net::new(instance.gateway, instance.subnet.prefix()).unwrap_or(instance.subnet),
             mtu: instance.mtu,
-            table: instance.table.clone(),
+            mac: MacAddress::of(instance.gateway),
+            rules: Ruleset::of(instance),
         }
     }
 }

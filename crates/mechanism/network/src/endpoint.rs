@@ -42,6 +42,19 @@ impl EndpointPlan {
             ports,
         }
     }
+
+    /// What is there once the plan is applied.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            table: self.table.clone(),
+            link: self.link.clone(),
+            interface: self.interface.clone(),
+            address: self.address,
+            gateway: self.gateway,
+            mac: self.mac,
+            ports: self.ports.clone(),
+        }
+    }
 }
 
 /// What was connected: enough to describe it and, from any process, to take it down.
