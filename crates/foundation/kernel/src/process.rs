@@ -49,6 +49,9 @@ impl Namespaces {
     }
 }
 
+/// linux/sched.h; the libc crate's constant has too narrow a type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What [`clone`] made.
 #[derive(Debug)]
 pub struct Child {
@@ -75,6 +78,7 @@ pub fn is_single_threaded() -> io::Result<bool> {
 /// # Errors
 /// `ErrorKind::Unsupported` if the caller has more than one thread: the copy would hold locks that nobody releases.
 /// Otherwise as clone3(2).
+#[expect(unreachable_code, reason = "the child's result type has no values")]
 pub fn clone(
     namespaces: Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
@@ -90,7 +94,7 @@ pub fn clone(
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(fd) = cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child gets a copy of the address space and the same stack pointer (stack is 0), as
@@ -99,7 +103,7 @@ pub fn clone(
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => never(child()),
+        0 => match child() {},
         pid => {
             let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive id to the parent");
             // SAFETY: the kernel stored a fresh descriptor that nobody else owns.
@@ -184,13 +188,8 @@ pub fn exit_now(code: i32) -> ! {
 pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: a null siginfo is allowed and makes the kernel fill in its own.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        ) as libc::c_int
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+            as libc::c_int
     })
 }
 
@@ -216,9 +215,7 @@ pub fn reset_signals() {
 /// As close_range(2).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change; nothing is closed now.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) as libc::c_int
-    })
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) as libc::c_int })
 }
 
 /// Leaves the caller's session keyring for a new anonymous one (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
@@ -291,10 +288,6 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
 pub fn trim_heap() {
     // SAFETY: the C library's allocator is the one in use; trimming touches free memory only.
     unsafe { libc::malloc_trim(0) };
-}
-
-fn never<T>(infallible: Infallible) -> T {
-    match infallible {}
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -1,0 +1,103 @@
+//! A further process in a running container: join its namespaces and groups, then become the program.
+
+use super::become_process::Become;
+use super::child::{join_cgroups, replace_stdio};
+use super::status::{self, Reporter};
+use super::{CgroupHandles, Launch, Stdio};
+use crate::plan::ProcessPlan;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::convert::Infallible;
+use tare_kernel::process::{self, Namespaces};
+use tare_model::runtime_spec::NamespaceKind;
+use tare_model::{Context, Error, Result};
+
+/// What to run, and which of the container's namespaces differ from ours.
+#[derive(Debug, Clone)]
+pub struct ExecPlan {
+    /// The process.
+    pub process: ProcessPlan,
+    /// Namespaces to join; those shared with the caller are left out (joining one's own user namespace fails).
+    pub namespaces: Vec<NamespaceKind>,
+}
+
+/// Clones a process into the namespaces of `target`, the container's first process.
+///
+/// `terminal`: the slave side of a terminal of the container's devpts, instead of `stdio`.
+///
+/// # Errors
+/// If a namespace cannot be joined; from [`Launch::release`], if the program cannot be executed.
+pub fn exec(
+    plan: &ExecPlan,
+    target: BorrowedFd<'_>,
+    stdio: Option<Stdio>,
+    terminal: Option<OwnedFd>,
+    cgroup: CgroupHandles,
+) -> Result<Launch> {
+    let (channel, child_end) = status::pair()?;
+    let become_ = Become::new(&plan.process)?;
+    // A PID namespace applies to the children of whoever joins it.
+    let joins_pid = plan.namespaces.contains(&NamespaceKind::Pid);
+    let own = if joins_pid { Some(super::open_own_pid_ns()?) } else { None };
+    if joins_pid {
+        process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
+    }
+    let rest = plan
+        .namespaces
+        .iter()
+        .filter(|k| **k != NamespaceKind::Pid)
+        .fold(Namespaces::NONE, |set, kind| set.with(super::bit(*kind)));
+    let parent_end = channel.raw();
+    let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
+    let child = process::clone(Namespaces::NONE, unified, || {
+        let reporter = Reporter(child_end.as_fd());
+        drop(process::adopt(parent_end));
+        let result = enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()).and_then(|()| {
+            reporter.ready();
+            if !reporter.wait_go() {
+                process::exit_now(1);
+            }
+            become_.run(reporter)
+        });
+        report(reporter, result)
+    });
+    if let Some(own) = own {
+        process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
+    }
+    let child = child.during("clone", "a process in the container")?;
+    Ok(Launch { child, channel, warnings: Vec::new() })
+}
+
+fn report(reporter: Reporter<'_>, result: Result<Infallible>) -> ! {
+    match result {
+        Ok(never) => match never {},
+        Err(e) => reporter.error(e),
+    }
+    process::exit_now(1)
+}
+
+fn enter(
+    target: BorrowedFd<'_>,
+    namespaces: Namespaces,
+    attach: &[OwnedFd],
+    stdio: Option<&Stdio>,
+    terminal: Option<&OwnedFd>,
+) -> Result<()> {
+    process::reset_signals();
+    // Before anything of the container can see this process: it is still tare, with tare's memory and descriptors.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| Error::io("set", "dumpable attribute", e))?;
+    join_cgroups(attach)?;
+    if !namespaces.is_empty() {
+        process::setns(target, namespaces).during("join", "the container's namespaces")?;
+    }
+    rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
+    let fail = |e| Error::io("set", "standard streams", e);
+    match (terminal, stdio) {
+        (Some(slave), _) => {
+            rustix::process::ioctl_tiocsctty(slave).map_err(|e| Error::io("set", "controlling terminal", e))?;
+            replace_stdio(slave.as_fd(), slave.as_fd(), slave.as_fd()).map_err(fail)
+        }
+        (None, Some(s)) => replace_stdio(s.stdin.as_fd(), s.stdout.as_fd(), s.stderr.as_fd()).map_err(fail),
+        (None, None) => Ok(()),
+    }
+}

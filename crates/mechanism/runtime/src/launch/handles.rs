@@ -1,0 +1,186 @@
+//! What is opened on the host before the clone, in the order in which the child's steps use it.
+
+use crate::plan::{LaunchPlan, MountPlan, Source, Step};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+use tare_kernel::mount::{Attributes, PRIVATE};
+use tare_model::{Context, Error, Kind, Result};
+
+/// Everything that the child takes along.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The root filesystem, a detached mount.
+    pub(super) root: OwnedFd,
+    /// For each [`Step::Mount`] in order: its detached mount, if the host had to make it.
+    pub(super) mounts: Vec<Option<OwnedFd>>,
+    /// What [`Source::Cgroup`] shows.
+    pub(super) cgroup_mounts: Vec<CgroupMount>,
+    /// The pseudo-terminal.
+    pub(super) terminal: Option<Terminal>,
+}
+
+impl Prepared {
+    /// The root filesystem, to look things up in it.
+    pub fn root(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The terminal's master side, once: its owner relays it.
+    ///
+    /// # Errors
+    /// As fcntl(2).
+    pub fn master(&self) -> Result<Option<OwnedFd>> {
+        self.terminal.as_ref().map(|t| t.master.try_clone().during("duplicate", "terminal")).transpose()
+    }
+}
+
+/// A pseudo-terminal of the container's own devpts.
+#[derive(Debug)]
+pub struct Terminal {
+    /// What the supervisor holds.
+    pub master: OwnedFd,
+    /// What the process gets.
+    pub slave: OwnedFd,
+}
+
+/// The container's place in the cgroup hierarchies.
+#[derive(Debug, Default)]
+pub struct CgroupHandles {
+    /// `tasks` files of v1 hierarchies, open for writing: the child writes `0` into each.
+    pub attach: Vec<OwnedFd>,
+    /// The cgroup2 directory to be born in.
+    pub unified: Option<OwnedFd>,
+    /// What /sys/fs/cgroup shall show inside.
+    pub mounts: Vec<CgroupMount>,
+}
+
+/// One hierarchy's group, to be shown inside.
+#[derive(Debug)]
+pub struct CgroupMount {
+    /// Name below /sys/fs/cgroup; empty for a lone cgroup2, which is mounted on it.
+    pub name: String,
+    /// Names of co-mounted controllers, as links to `name`.
+    pub links: Vec<String>,
+    /// A detached mount of the group.
+    pub tree: OwnedFd,
+}
+
+/// A detached copy of a mount, to be moved elsewhere: the way of a bind mount.
+///
+/// # Errors
+/// As open_tree(2); `Kind::NotFound` if the source is missing.
+pub(super) fn clone_tree(dir: impl AsFd, path: &str, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if path.is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    open_tree(dir, path, flags)
+}
+
+/// A new, detached instance of a filesystem.
+///
+/// # Errors
+/// `Kind::Unsupported` if the kernel lacks the filesystem; else as fsopen(2), with the kernel's own words.
+pub(super) fn new_filesystem(kind: &str, name: &str, options: &[String], set: u64) -> Result<OwnedFd> {
+    let fail = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::NODEV => {
+            Error::new(Kind::Unsupported, "mount", kind).because("this kernel has no such filesystem")
+        }
+        e => Error::io("mount", kind, e),
+    };
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail)?;
+    let configure = || -> rustix::io::Result<()> {
+        fsconfig_set_string(fs.as_fd(), "source", name)?;
+        for option in options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value)?,
+                None => fsconfig_set_flag(fs.as_fd(), option.as_str())?,
+            }
+        }
+        fsconfig_create(fs.as_fd())
+    };
+    configure().map_err(|e| {
+        let error = Error::io("mount", format!("{kind} with options {:?}", options.join(",")), e);
+        match kernel_words(&fs) {
+            Some(words) => error.because(words),
+            None => error,
+        }
+    })?;
+    let attributes = MountAttrFlags::from_bits_retain(set as u32);
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)
+}
+
+/// What the kernel wrote into the context's log: lines like `e tmpfs: Bad value for 'size'`.
+pub(crate) fn kernel_words(fs: &OwnedFd) -> Option<String> {
+    let mut buffer = [0u8; 512];
+    let mut last = None;
+    while let Ok(n) = rustix::io::read(fs, &mut buffer[..]) {
+        let line = String::from_utf8_lossy(&buffer[..n]);
+        let line = line.trim();
+        if let Some(words) = line.strip_prefix("e ") {
+            last = Some(words.to_owned());
+        }
+    }
+    last
+}
+
+/// Opens what the plan's steps need from the host. `root`: a detached mount of the root filesystem.
+///
+/// # Errors
+/// If a bind source is missing or cannot be opened, or the terminal cannot be made.
+pub fn prepare(plan: &LaunchPlan, root: OwnedFd, cgroup_mounts: Vec<CgroupMount>) -> Result<Prepared> {
+    let mut terminal = None;
+    let mut mounts = Vec::new();
+    for step in &plan.steps {
+        let Step::Mount(mount) = step else { continue };
+        mounts.push(match &mount.source {
+            Source::Bind(bind) => Some(open_bind(mount, bind)?),
+            Source::Filesystem { kind, name, options } if kind == "devpts" && plan.process.terminal => {
+                let tree = new_filesystem(kind, name, options, mount.set)?;
+                terminal = Some(open_terminal(&tree)?);
+                Some(tree)
+            }
+            _ => None,
+        });
+    }
+    if plan.process.terminal && terminal.is_none() {
+        return Err(Error::new(Kind::Invalid, "open terminal", "").because("the container has no devpts mount"));
+    }
+    Ok(Prepared { root, mounts, cgroup_mounts, terminal })
+}
+
+fn open_bind(mount: &MountPlan, bind: &crate::plan::Bind) -> Result<OwnedFd> {
+    let path = bind.path.to_str().ok_or_else(|| {
+        Error::new(Kind::Invalid, "bind", bind.path.display()).because("the path is not valid UTF-8")
+    })?;
+    let tree = clone_tree(CWD, path, bind.recursive).map_err(|e| Error::io("bind", path, e))?;
+    let set = |attributes, recursive| {
+        tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, recursive).during("bind", path)
+    };
+    if mount.set != 0 || mount.clear != 0 {
+        // Only the mount itself: a recursive change would fail on locked mounts and surprise on volumes below.
+        set(mount.attributes(), false)?;
+    }
+    // A copy of a shared mount is shared with it: cut, unless asked for.
+    let (propagation, recursive) = mount.propagation.unwrap_or((PRIVATE, true));
+    set(Attributes { propagation, ..Default::default() }, recursive)?;
+    Ok(tree)
+}
+
+/// Opens both sides through the devpts instance itself: no path of the container is walked.
+fn open_terminal(devpts: &OwnedFd) -> Result<Terminal> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat(devpts, "ptmx", flags, Mode::empty())
+        .map_err(|e| Error::io("open terminal", "ptmx", e))?;
+    rustix::pty::unlockpt(&master).map_err(|e| Error::io("unlock terminal", "", e))?;
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(|e| Error::io("open terminal", "slave", e))?;
+    Ok(Terminal { master, slave })
+}
