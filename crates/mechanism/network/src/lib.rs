@@ -36,6 +36,8 @@ mod ports;
 mod route;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Ipv4Net, MacAddress, Occupied, choose_subnet};
 pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};

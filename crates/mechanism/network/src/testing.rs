@@ -14,3 +14,11 @@ pub(crate) fn in_new_namespace(test: impl FnOnce(&OwnedFd) + Send + 'static) {
         std::panic::resume_unwind(panic);
     }
 }
+
+/// Runs a program of iproute2 or nftables in the calling thread's namespace and returns what it prints.
+#[expect(clippy::disallowed_methods, reason = "the tests compare with what ip and nft say")]
+pub(crate) fn command(words: &[&str]) -> String {
+    let out = std::process::Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
