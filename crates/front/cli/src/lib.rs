@@ -1,1 +1,4 @@
-//! To be written.
+//! wip
+#![allow(dead_code)]
+mod parse;
+mod template;
