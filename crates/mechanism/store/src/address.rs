@@ -1,7 +1,16 @@
 //! Addresses leased to containers.
+//!
+//! A leased address belongs to a container; when the container lets go, its device may still be there for some
+//! milliseconds, so the address is quarantined until whoever removes devices says that they are gone, or until the host
+//! has booted again.
+
 use crate::Store;
-use std::net::IpAddr;
-use tare_model::Result;
+use crate::db::{Durability, State as _, boot_id};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use tare_model::{Error, Kind, Result};
 
 /// A subnet, as `10.1.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +19,42 @@ pub struct Cidr {
     pub address: IpAddr,
     /// Bits of the network part.
     pub prefix: u8,
+}
+
+impl Cidr {
+    /// The first and the last address, as numbers.
+    fn range(self) -> (u128, u128) {
+        let bits = width(self.address);
+        let host = u128::MAX.checked_shr(128 - (bits - u32::from(self.prefix).min(bits))).unwrap_or(0);
+        let first = number(self.address) & !host;
+        (first, first | host)
+    }
+
+    /// Whether the address lies in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let (first, last) = self.range();
+        width(address) == width(self.address) && (first..=last).contains(&number(address))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once('/').and_then(|(a, p)| {
+            let address: IpAddr = a.parse().ok()?;
+            let prefix: u8 = p.parse().ok()?;
+            (u32::from(prefix) <= width(address)).then_some(Cidr { address, prefix })
+        });
+        parsed.ok_or_else(|| {
+            Error::new(Kind::Invalid, "parse subnet", format!("{text:?}")).because("expected ADDRESS/BITS")
+        })
+    }
 }
 
 /// A wish for one address.
@@ -34,34 +79,218 @@ pub struct AddressRow {
     pub address: IpAddr,
     /// The container that has it, or had it if quarantined.
     pub container: String,
-    /// Freed by its container but maybe still on a device: not handed out.
+    /// Let go by its container but maybe still on a device: not handed out.
     pub quarantined: bool,
 }
 
 impl Store {
-    /// Leases one more address for a container.
+    /// Leases one more address for a container that is there (at its start). Not durable: it means nothing after a
+    /// reboot.
     ///
     /// # Errors
-    /// `Kind::Exhausted`; `Kind::InUse` if the wanted one is taken; `Kind::NotFound`.
-    pub fn lease_address(&self, container: &str, request: &AddressRequest) -> Result<IpAddr> { todo!() }
+    /// `Kind::Exhausted`; `Kind::InUse` if the wanted one is taken; `Kind::NotFound` without such a container.
+    pub fn lease_address(&self, container: &str, request: &AddressRequest) -> Result<IpAddr> {
+        let boot = boot_id()?;
+        self.write(Durability::Lazy, |tx| {
+            crate::container::require(tx, container)?;
+            lease(tx, container, request, &boot)
+        })
+    }
+
+    /// Puts the addresses of a container in quarantine: it has stopped, its devices may still be there.
+    ///
+    /// # Errors
+    /// State that cannot be written.
+    pub fn quarantine_addresses(&self, container: &str) -> Result<()> {
+        let boot = boot_id()?;
+        self.writer()?.background_transaction(|tx| quarantine(tx, container, &boot))
+    }
+
     /// Frees all addresses that this container has or had, quarantined or not: its devices are gone.
     ///
     /// # Errors
     /// State that cannot be written.
-    pub fn release_addresses(&self, container: &str) -> Result<()> { todo!() }
+    pub fn release_addresses(&self, container: &str) -> Result<()> {
+        self.writer()?.background_transaction(|tx| {
+            tx.execute("DELETE FROM addresses WHERE container = ?", [container]).state("write")?;
+            Ok(())
+        })
+    }
+
     /// Frees one address.
     ///
     /// # Errors
     /// State that cannot be written.
-    pub fn release_address(&self, network: &str, address: IpAddr) -> Result<()> { todo!() }
+    pub fn release_address(&self, network: &str, address: IpAddr) -> Result<()> {
+        self.writer()?.background_transaction(|tx| {
+            tx.execute("DELETE FROM addresses WHERE network = ? AND address = ?", (network, bytes(address)))
+                .state("write")?;
+            Ok(())
+        })
+    }
+
     /// All leased and quarantined addresses of a network, or of all.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn addresses(&self, network: Option<&str>) -> Result<Vec<AddressRow>> { todo!() }
-    /// The addresses of one container.
+    pub fn addresses(&self, network: Option<&str>) -> Result<Vec<AddressRow>> {
+        self.read(|db| rows(db, "?1 IS NULL OR network = ?1", network))
+    }
+
+    /// The addresses that one container has or, in quarantine, had.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn container_addresses(&self, container: &str) -> Result<Vec<AddressRow>> { todo!() }
+    pub fn container_addresses(&self, container: &str) -> Result<Vec<AddressRow>> {
+        self.read(|db| rows(db, "container = ?1", Some(container)))
+    }
+}
+
+fn rows(db: &Connection, condition: &str, parameter: Option<&str>) -> Result<Vec<AddressRow>> {
+    let query = format!(
+        "SELECT network, address, container, boot IS NOT NULL FROM addresses WHERE {condition} ORDER BY network, address"
+    );
+    let mut rows = db.prepare(&query).state("read")?;
+    rows.query_map([parameter], from_row).and_then(Iterator::collect).state("read")
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<AddressRow> {
+    Ok(AddressRow {
+        network: row.get(0)?,
+        address: address_of(row.get_ref(1)?.as_blob()?),
+        container: row.get(2)?,
+        quarantined: row.get(3)?,
+    })
+}
+
+/// Puts the addresses of a container in quarantine.
+pub(crate) fn quarantine(tx: &Connection, container: &str, boot: &str) -> Result<()> {
+    tx.execute("UPDATE addresses SET boot = ? WHERE container = ? AND boot IS NULL", (boot, container))
+        .state("write")?;
+    Ok(())
+}
+
+/// Leases an address inside of a transaction.
+pub(crate) fn lease(tx: &Connection, container: &str, request: &AddressRequest, boot: &str) -> Result<IpAddr> {
+    // No device outlives a boot.
+    tx.execute("DELETE FROM addresses WHERE boot <> ?", [boot]).state("write")?;
+    let address = match request.wanted {
+        Some(wanted) => check_wanted(tx, request, wanted)?,
+        None => free_address(tx, request)?,
+    };
+    tx.execute(
+        "INSERT INTO addresses (network, address, container, boot) VALUES (?, ?, ?, NULL)",
+        (&request.network, bytes(address), container),
+    )
+    .state("write")?;
+    Ok(address)
+}
+
+fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Result<IpAddr> {
+    let fail = |kind, why: String| Err(Error::new(kind, "lease address", wanted).because(why));
+    if !request.pool.contains(wanted) {
+        return fail(Kind::Invalid, format!("network {} has {}", request.network, request.pool));
+    }
+    if reserved(request).contains(&number(wanted)) {
+        return fail(Kind::Invalid, format!("it is reserved in network {}", request.network));
+    }
+    let holder: Option<String> = tx
+        .query_row(
+            "SELECT container FROM addresses WHERE network = ? AND address = ?",
+            (&request.network, bytes(wanted)),
+            |row| row.get(0),
+        )
+        .optional()
+        .state("read")?;
+    match holder {
+        Some(holder) => fail(Kind::InUse, format!("container {} has it", crate::container::short(&holder))),
+        None => Ok(wanted),
+    }
+}
+
+/// The one after the highest leased address, so that addresses are reused late; past the pool's end the lowest gap.
+fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
+    let (first, last) = request.pool.range();
+    let reserved = reserved(request);
+    let at = |n: u128| address_from(n, request.pool.address);
+    let bounds = (&request.network, bytes(at(first)), bytes(at(last)));
+    let length = "length(address) = length(?2)";
+    let highest: Option<Vec<u8>> = tx
+        .query_row(
+            &format!("SELECT max(address) FROM addresses WHERE network = ?1 AND address BETWEEN ?2 AND ?3 AND {length}"),
+            bounds.clone(),
+            |row| row.get(0),
+        )
+        .state("read")?;
+    let after = highest.map_or(first, |h| number(address_of(&h)).saturating_add(1));
+    if let Some(n) = (after..=last).take(reserved.len() + 1).find(|n| !reserved.contains(n)) {
+        return Ok(at(n));
+    }
+    let mut rows = tx
+        .prepare(&format!(
+            "SELECT address FROM addresses WHERE network = ?1 AND address BETWEEN ?2 AND ?3 AND {length} ORDER BY address"
+        ))
+        .state("read")?;
+    let mut next = first;
+    let mut gap = |until: u128| {
+        let found = (next..until).take(reserved.len() + 1).find(|n| !reserved.contains(n));
+        next = until.saturating_add(1);
+        found
+    };
+    for row in rows.query_map(bounds, |row| row.get::<_, Vec<u8>>(0)).state("read")? {
+        if let Some(n) = gap(number(address_of(&row.state("read")?))) {
+            return Ok(at(n));
+        }
+    }
+    gap(last.saturating_add(1)).map(at).ok_or_else(|| {
+        Error::new(Kind::Exhausted, "lease address", &request.network)
+            .because(format!("no address of {} is free", request.pool))
+            .hint("remove containers that are not needed, or use a larger subnet")
+    })
+}
+
+fn reserved(request: &AddressRequest) -> Vec<u128> {
+    let (first, last) = request.pool.range();
+    let mut reserved: Vec<_> = request.exclude.iter().map(|a| number(*a)).collect();
+    // RFC 3021: a /31 has neither a network nor a broadcast address; a /32 is one host.
+    if last - first > 1 {
+        reserved.push(first);
+        if request.pool.address.is_ipv4() {
+            reserved.push(last);
+        }
+    }
+    reserved
+}
+
+fn width(address: IpAddr) -> u32 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => u128::from(u32::from(a)),
+        IpAddr::V6(a) => u128::from(a),
+    }
+}
+
+/// The address of the same family as `like`.
+fn address_from(n: u128, like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(n).unwrap_or(u32::MAX))),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(n)),
+    }
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn address_of(bytes: &[u8]) -> IpAddr {
+    if let Ok(b) = <[u8; 4]>::try_from(bytes) {
+        return IpAddr::from(b);
+    }
+    <[u8; 16]>::try_from(bytes).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::from)
 }

@@ -1,13 +1,17 @@
 //! Containers' rows: id, name, what they use.
-use crate::{AddressRequest, Durability, Store};
+
+use crate::db::{Durability, State as _, boot_id};
+use crate::{AddressRequest, Store};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use tare_model::{Digest, Result};
+use tare_model::{Context as _, Digest, Error, Kind, Result};
 
 /// What [`Store::reserve_container`] needs.
 #[derive(Debug, Clone)]
 pub struct NewContainer<'a> {
-    /// 64 lower-case hexadecimal digits.
+    /// 64 lower-case hexadecimal digits ([`Store::new_id`]).
     pub id: &'a str,
     /// A name, or one is made up.
     pub name: Option<&'a str>,
@@ -43,57 +47,243 @@ pub struct ContainerRow {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The image's id.
+    /// The image's id; the image may be gone.
     pub image: Option<Digest>,
     /// Unix nanoseconds.
     pub created: i64,
+    /// Diff IDs of the layers that it stands on, bottom first.
+    pub layers: Vec<Digest>,
+    /// Volumes that it uses.
+    pub volumes: Vec<String>,
 }
+
+const COLUMNS: &str = "id, name, image, created, layers, volumes";
 
 impl Store {
     /// A fresh container id: 64 random hexadecimal digits.
-    pub fn new_id() -> String { todo!() }
+    ///
+    /// # Errors
+    /// System calls that fail.
+    pub fn new_id() -> Result<String> {
+        crate::random_hex()
+    }
+
     /// Reserves id, name, addresses, volumes and layers and makes the directory, all or nothing.
     ///
     /// # Errors
     /// `Kind::AlreadyExists` naming the holder of the name; `Kind::NotFound` for a volume or layer;
     /// `Kind::Exhausted` without a free address.
-    pub fn reserve_container(&self, new: &NewContainer<'_>) -> Result<Reserved> { todo!() }
+    pub fn reserve_container(&self, new: &NewContainer<'_>) -> Result<Reserved> {
+        Digest::from_hex(new.id).during("create container", new.id)?;
+        if let Some(name) = new.name {
+            crate::name::check("name container", name)?;
+        }
+        let boot = boot_id()?;
+        let dir = self.container_dir(new.id);
+        let mut writer = self.writer()?;
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).during("create directory", dir.display())?;
+        let reserved = writer.transaction(new.durability, |tx| {
+            crate::layers::require_all(tx, new.layers, &boot)?;
+            let name = insert(tx, new)?;
+            let addresses: Result<Vec<_>> =
+                new.addresses.iter().map(|request| crate::address::lease(tx, new.id, request, &boot)).collect();
+            Ok(Reserved { name, addresses: addresses?, dir: dir.clone() })
+        });
+        if reserved.is_err() {
+            drop(std::fs::remove_dir(&dir));
+        }
+        drop(writer);
+        if new.durability == Durability::Durable && reserved.is_ok() {
+            crate::sync_dir(&self.root().join("containers"))?;
+        }
+        reserved
+    }
+
     /// Finds a container by id, name, or unambiguous beginning of an id.
     ///
     /// # Errors
     /// `Kind::NotFound`; `Kind::Invalid` if several ids begin so.
-    pub fn container(&self, name_or_id: &str) -> Result<ContainerRow> { todo!() }
+    pub fn container(&self, name_or_id: &str) -> Result<ContainerRow> {
+        self.read(|db| find(db, name_or_id))
+    }
+
     /// All containers, newest first.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn containers(&self) -> Result<Vec<ContainerRow>> { todo!() }
-    /// Gives a container (its full id) another name. Durable.
+    pub fn containers(&self) -> Result<Vec<ContainerRow>> {
+        self.read(all)
+    }
+
+    /// Gives a container (its full id) another name, durably.
     ///
     /// # Errors
     /// `Kind::AlreadyExists`, `Kind::NotFound`, `Kind::Invalid`.
-    pub fn rename_container(&self, id: &str, name: &str) -> Result<()> { todo!() }
+    pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
+        crate::name::check("rename container", name)?;
+        self.write(Durability::Durable, |tx| {
+            require(tx, id)?;
+            if let Some(holder) = holder_of(tx, name)? {
+                return Err(taken(name, &holder));
+            }
+            tx.execute("UPDATE containers SET name = ? WHERE id = ?", (name, id)).state("write")?;
+            Ok(())
+        })
+    }
+
     /// Forgets a container: name, layers and volumes are free; its addresses go into quarantine until
-    /// [`Store::release_addresses`]. No error if it is not there. Its directory stays.
+    /// [`Store::release_addresses`]. No error if it is not there. Its directory stays. If its image was removed by force
+    /// meanwhile, its layers go now.
     ///
     /// # Errors
     /// State that cannot be written.
-    pub fn release_container(&self, id: &str, durability: Durability) -> Result<()> { todo!() }
-    /// Removes a container's directory (renamed away first, so never half there).
+    pub fn release_container(&self, id: &str, durability: Durability) -> Result<()> {
+        let boot = boot_id()?;
+        let mut writer = self.writer()?;
+        let forget = |tx: &Connection| {
+            let row = by_id(tx, id)?;
+            tx.execute("DELETE FROM containers WHERE id = ?", [id]).state("write")?;
+            crate::address::quarantine(tx, id, &boot)?;
+            match row {
+                Some(row) if !crate::image::exists(tx, row.image)? => Ok(row.layers),
+                _ => Ok(Vec::new()),
+            }
+        };
+        let orphans = match durability {
+            Durability::Durable => writer.transaction(durability, |tx| forget(tx))?,
+            Durability::Lazy => writer.background_transaction(|tx| forget(tx))?,
+        };
+        drop(writer);
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let grave = self.lease()?;
+        let candidates =
+            crate::collect::Candidates { layers: orphans.into_iter().collect(), ..Default::default() };
+        let mut writer = self.writer()?;
+        self.bury_orphans(&mut writer, &grave, candidates, None, |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Removes a container's directory: out of its place at once, its content when this returns. No error if it is not
+    /// there.
     ///
     /// # Errors
     /// System calls that fail.
-    pub fn remove_container_dir(&self, id: &str) -> Result<()> { todo!() }
+    pub fn remove_container_dir(&self, id: &str) -> Result<()> {
+        Digest::from_hex(id).during("remove container", id)?;
+        let grave = self.lease()?;
+        grave.bury(&self.container_dir(id))?;
+        grave.end()
+    }
+
     /// `<root>/containers/<id>`.
-    pub fn container_dir(&self, id: &str) -> PathBuf { todo!() }
-    /// The layers that a container stands on, bottom first.
-    ///
-    /// # Errors
-    /// State that cannot be read.
-    pub fn container_layers(&self, id: &str) -> Result<Vec<Digest>> { todo!() }
-    /// The volumes that a container uses.
-    ///
-    /// # Errors
-    /// State that cannot be read.
-    pub fn container_volumes(&self, id: &str) -> Result<Vec<String>> { todo!() }
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.root().join("containers").join(id)
+    }
+}
+
+fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
+    for volume in new.volumes {
+        crate::volume::require(tx, volume)?;
+    }
+    let name = match new.name {
+        Some(name) => match holder_of(tx, name)? {
+            Some(holder) => return Err(taken(name, &holder)),
+            None => name.to_owned(),
+        },
+        None => free_name(tx)?,
+    };
+    let layers: Vec<_> = new.layers.iter().map(Digest::hex).collect();
+    tx.execute(
+        &format!("INSERT INTO containers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"),
+        (new.id, &name, new.image.map(|d| d.hex()), new.created, layers.join(" "), new.volumes.join(" ")),
+    )
+    .state("write")?;
+    Ok(name)
+}
+
+fn free_name(tx: &Connection) -> Result<String> {
+    for attempt in 0..1000 {
+        let mut random = [0; 4];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::io("read random bytes", "", e))?;
+        let name = crate::name::made_up(random, attempt);
+        if holder_of(tx, &name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Error::new(Kind::Exhausted, "make up a name", "").hint("give one with --name"))
+}
+
+fn holder_of(db: &Connection, name: &str) -> Result<Option<String>> {
+    db.query_row("SELECT id FROM containers WHERE name = ?", [name], |row| row.get(0)).optional().state("read")
+}
+
+fn taken(name: &str, holder: &str) -> Error {
+    Error::new(Kind::AlreadyExists, "name container", format!("{name:?}"))
+        .because(format!("container {} has this name", short(holder)))
+        .hint(format!("remove it with `tare rm {name}`, or use another name"))
+}
+
+/// Refuses an id that is not there.
+pub(crate) fn require(db: &Connection, id: &str) -> Result<()> {
+    if by_id(db, id)?.is_some() { Ok(()) } else { Err(missing(id)) }
+}
+
+fn missing(name_or_id: &str) -> Error {
+    Error::new(Kind::NotFound, "find container", name_or_id)
+        .because("no such container")
+        .hint("`tare ps -a` lists all containers")
+}
+
+fn by_id(db: &Connection, id: &str) -> Result<Option<ContainerRow>> {
+    let query = format!("SELECT {COLUMNS} FROM containers WHERE id = ?");
+    db.query_row(&query, [id], from_row).optional().state("read")
+}
+
+fn find(db: &Connection, name_or_id: &str) -> Result<ContainerRow> {
+    let exact = format!("SELECT {COLUMNS} FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
+    if let Some(row) = db.query_row(&exact, [name_or_id], from_row).optional().state("read")? {
+        return Ok(row);
+    }
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if name_or_id.is_empty() || name_or_id.len() >= 64 || !name_or_id.bytes().all(hex) {
+        return Err(missing(name_or_id));
+    }
+    // `g` comes right after the last hexadecimal digit.
+    let begins = format!("SELECT {COLUMNS} FROM containers WHERE id > ?1 AND id < ?1 || 'g' LIMIT 2");
+    let mut rows = db.prepare(&begins).state("read")?;
+    let mut found: Vec<_> =
+        rows.query_map([name_or_id], from_row).and_then(Iterator::collect::<rusqlite::Result<_>>).state("read")?;
+    match (found.pop(), found.pop()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => Err(Error::new(Kind::Invalid, "find container", name_or_id)
+            .because("several containers' ids begin so")
+            .hint("type more of the id")),
+        _ => Err(missing(name_or_id)),
+    }
+}
+
+pub(crate) fn all(db: &Connection) -> Result<Vec<ContainerRow>> {
+    let query = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
+    let mut rows = db.prepare(&query).state("read")?;
+    rows.query_map([], from_row).and_then(Iterator::collect).state("read")
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<ContainerRow> {
+    let digests = |text: &str| text.split_whitespace().filter_map(|hex| Digest::from_hex(hex).ok()).collect();
+    Ok(ContainerRow {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        image: row.get_ref(2)?.as_str_or_null()?.and_then(|hex| Digest::from_hex(hex).ok()),
+        created: row.get(3)?,
+        layers: digests(row.get_ref(4)?.as_str()?),
+        volumes: row.get_ref(5)?.as_str()?.split_whitespace().map(str::to_owned).collect(),
+    })
+}
+
+/// The first 12 digits of an id, as people type it.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }

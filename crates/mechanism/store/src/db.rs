@@ -1,4 +1,96 @@
-//! state.db.
+//! state.db: opening it, its schema, and the one way to write to it.
+//!
+//! Writers queue on a lock file before `BEGIN IMMEDIATE`: the kernel wakes them in order, where SQLite's busy handler
+//! sleeps longer and longer. The same lock orders renames on disk against the rows that speak of them, so what is
+//! read under it (leases, orphans) stays true until it is let go.
+
+use crate::{Inner, Store};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+use tare_model::{Context as _, Error, Kind, Result};
+
+/// The schema that this tare writes. A store with a higher one is refused; a lower one will be migrated here.
+const SCHEMA_VERSION: i64 = 1;
+
+/// `tare` in ASCII, in the header of state.db.
+const APPLICATION_ID: i64 = 0x7461_7265;
+
+/// Frames in the write-ahead log after which a commit that nobody waits for copies them into the database. Whoever
+/// opens an idle store must read the log once (0.1 ms per 50 frames), so it is kept short.
+const CHECKPOINT_FRAMES: u32 = 64;
+
+/// The same for commits that a user waits for: only a bound against growth.
+const CHECKPOINT_FRAMES_AT_MOST: u32 = 1000;
+
+// Few tables and few indexes: every opening parses them (DESIGN: `run` opens the store each time). What a container
+// uses is a list in its row, so that reserving one writes one row. Digests are 64 hexadecimal digits without algorithm.
+const SCHEMA: &str = "
+CREATE TABLE images (
+    id            TEXT PRIMARY KEY,         -- digest of the config
+    manifest      TEXT NOT NULL,
+    manifest_type TEXT NOT NULL,
+    manifest_size INTEGER NOT NULL,
+    created       INTEGER NOT NULL          -- Unix nanoseconds
+) WITHOUT ROWID;
+CREATE TABLE image_layers (
+    image     TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    position  INTEGER NOT NULL,             -- 0 is the bottom
+    diff_id   TEXT NOT NULL REFERENCES layers,
+    blob      TEXT NOT NULL,
+    blob_type TEXT NOT NULL,
+    blob_size INTEGER NOT NULL,
+    PRIMARY KEY (image, position)
+) WITHOUT ROWID;
+CREATE TABLE names (
+    name  TEXT PRIMARY KEY,                 -- HOST/REPOSITORY:TAG
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE TABLE digests (
+    name   TEXT NOT NULL,                   -- HOST/REPOSITORY
+    digest TEXT NOT NULL,                   -- of the manifest or index, there
+    image  TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    PRIMARY KEY (name, digest)
+) WITHOUT ROWID;
+CREATE TABLE layers (
+    diff_id TEXT PRIMARY KEY,
+    size    INTEGER NOT NULL,               -- bytes of its files
+    boot    TEXT                            -- not synced yet: trusted in this boot of the host only
+) WITHOUT ROWID;
+CREATE TABLE containers (
+    id      TEXT PRIMARY KEY,
+    name    TEXT NOT NULL UNIQUE,
+    image   TEXT,                           -- may be gone (rmi --force)
+    created INTEGER NOT NULL,
+    layers  TEXT NOT NULL,                  -- diff IDs, bottom first, separated by spaces
+    volumes TEXT NOT NULL                   -- names, separated by spaces
+) WITHOUT ROWID;
+CREATE TABLE addresses (
+    network   TEXT NOT NULL,
+    address   BLOB NOT NULL,                -- 4 or 16 bytes, so that order is numeric
+    container TEXT NOT NULL,
+    boot      TEXT,                         -- in quarantine since this boot of the host
+    PRIMARY KEY (network, address)
+) WITHOUT ROWID;
+CREATE TABLE networks (
+    name    TEXT PRIMARY KEY,
+    driver  TEXT NOT NULL,
+    subnet  TEXT,
+    gateway TEXT,
+    labels  TEXT NOT NULL,                  -- JSON object
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE volumes (
+    name      TEXT PRIMARY KEY,
+    anonymous INTEGER NOT NULL,
+    labels    TEXT NOT NULL,                -- JSON object
+    created   INTEGER NOT NULL
+) WITHOUT ROWID;
+";
 
 /// Whether an answer may be given before the change would survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,4 +99,238 @@ pub enum Durability {
     Durable,
     /// Survives the end of the process, not a power cut.
     Lazy,
+}
+
+/// The right to write: the lock file is held and nobody else changes state.db, blobs/, layers/ or the set of leases.
+pub(crate) struct Writer<'a> {
+    db: MutexGuard<'a, Option<Connection>>,
+    lock: &'a OwnedFd,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // Explicit, because a child between clone and exec may still share the open file description.
+        let _ = rustix::fs::flock(self.lock, FlockOperation::Unlock);
+    }
+}
+
+impl Writer<'_> {
+    fn connection(&mut self) -> &mut Connection {
+        self.db.as_mut().expect("Store::writer opened it")
+    }
+
+    /// One transaction; rolled back when `f` fails.
+    pub(crate) fn transaction<T>(
+        &mut self,
+        durability: Durability,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (synchronous, frames) = match durability {
+            Durability::Durable => ("FULL", CHECKPOINT_FRAMES),
+            Durability::Lazy => ("NORMAL", CHECKPOINT_FRAMES_AT_MOST),
+        };
+        self.transaction_with(synchronous, frames, f)
+    }
+
+    /// One lazy transaction for which nobody waits: pays for the checkpoint if one is due.
+    pub(crate) fn background_transaction<T>(
+        &mut self,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.transaction_with("NORMAL", CHECKPOINT_FRAMES, f)
+    }
+
+    fn transaction_with<T>(
+        &mut self,
+        synchronous: &str,
+        frames: u32,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let db = self.connection();
+        db.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint={frames}"))
+            .state("configure")?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
+        let out = f(&tx)?;
+        tx.commit().state("commit")?;
+        Ok(out)
+    }
+
+    /// Reads without a transaction of its own; nobody writes meanwhile.
+    pub(crate) fn read<T>(&mut self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        f(self.connection())
+    }
+}
+
+impl Store {
+    /// Reads from one consistent state.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let db = self.connection()?;
+        let db = db.as_ref().expect("connection() opened it");
+        let tx = db.unchecked_transaction().state("begin")?;
+        let out = f(&tx)?;
+        drop(tx);
+        Ok(out)
+    }
+
+    /// Waits for the right to write.
+    pub(crate) fn writer(&self) -> Result<Writer<'_>> {
+        // The mutex first: threads of this process share the open file description of the lock, and with it the lock.
+        let db = self.connection()?;
+        let lock = self.0.lock()?;
+        flock(lock, FlockOperation::LockExclusive, &self.0.root)?;
+        Ok(Writer { db, lock })
+    }
+
+    /// One transaction under the right to write.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.writer()?.transaction(durability, f)
+    }
+
+    fn connection(&self) -> Result<MutexGuard<'_, Option<Connection>>> {
+        // A panic while it was held leaves at worst an open transaction, which dropping it rolled back.
+        let mut db = self.0.db.lock().unwrap_or_else(PoisonError::into_inner);
+        if db.is_none() {
+            *db = Some(self.0.open_db()?);
+        }
+        Ok(db)
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> Result<&OwnedFd> {
+        if let Some(fd) = self.lock.get() {
+            return Ok(fd);
+        }
+        let fd = open_lock(&self.root)?;
+        Ok(self.lock.get_or_init(|| fd))
+    }
+
+    fn open_db(&self) -> Result<Connection> {
+        let path = self.root.join("state.db");
+        match connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+            Ok(db) => match schema_version(&db)? {
+                0 => self.create(),
+                found => checked(found, &path).map(|()| db),
+            },
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !path.exists() => self.create(),
+            Err(e) => Err(state_error(&e, "open").during("open", path.display())),
+        }
+    }
+
+    /// Makes the layout and the schema, or finds that another process just did.
+    fn create(&self) -> Result<Connection> {
+        let path = self.root.join("state.db");
+        for dir in ["", "blobs", "blobs/sha256", "layers", "containers", "volumes", "tmp"] {
+            make_dir(&self.root.join(dir))?;
+        }
+        let lock = self.lock()?;
+        flock(lock, FlockOperation::LockExclusive, &self.root)?;
+        let made = (|| -> Result<Connection> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+            let mut db = connect(&path, flags).state("create")?;
+            match schema_version(&db)? {
+                0 => create_schema(&mut db)?,
+                found => checked(found, &path)?,
+            }
+            Ok(db)
+        })();
+        let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+        let db = made.during("create store", self.root.display())?;
+        for dir in ["", "blobs", "blobs/sha256"] {
+            crate::sync_dir(&self.root.join(dir))?;
+        }
+        Ok(db)
+    }
+}
+
+fn create_schema(db: &mut Connection) -> Result<()> {
+    // WAL is a property of the file: set once, before the schema, so that a kill between the two leaves version 0.
+    db.pragma_update(None, "journal_mode", "WAL").state("configure")?;
+    db.pragma_update(None, "synchronous", "FULL").state("configure")?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
+    tx.execute_batch(SCHEMA).state("create schema")?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID).state("create schema")?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION).state("create schema")?;
+    tx.commit().state("commit")
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Not by a query: nothing here reads the file yet.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.busy_handler(Some(wait_a_little))?;
+    Ok(db)
+}
+
+/// SQLite is busy only while another process recovers the log after opening an idle store: well below a millisecond.
+fn wait_a_little(attempt: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(200));
+    attempt < 50_000
+}
+
+fn schema_version(db: &Connection) -> Result<i64> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0)).state("read")
+}
+
+fn checked(found: i64, path: &Path) -> Result<()> {
+    if found == SCHEMA_VERSION {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Unsupported, "open store", path.display())
+        .because(format!("it has schema {found}, and this tare knows {SCHEMA_VERSION}"))
+        .hint("use the tare that wrote it, or another root directory (--root)"))
+}
+
+fn open_lock(root: &Path) -> Result<OwnedFd> {
+    let path = root.join("lock");
+    rustix::fs::open(&path, OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| Error::io("open", path.display(), e))
+}
+
+fn flock(fd: &OwnedFd, operation: FlockOperation, root: &Path) -> Result<()> {
+    loop {
+        match rustix::fs::flock(fd, operation) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map_err(|e| Error::io("lock", root.join("lock").display(), e)),
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    // 0700: layers hold setuid programs that other users of the host must not reach.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).during("create directory", path.display())
+}
+
+/// Words SQLite's errors.
+pub(crate) trait State<T> {
+    /// `verb` is what was done to state.db.
+    fn state(self, verb: &'static str) -> Result<T>;
+}
+
+impl<T> State<T> for rusqlite::Result<T> {
+    fn state(self, verb: &'static str) -> Result<T> {
+        self.map_err(|e| state_error(&e, verb))
+    }
+}
+
+fn state_error(e: &rusqlite::Error, verb: &'static str) -> Error {
+    let kind = match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
+        Some(ErrorCode::DiskFull) => Kind::Exhausted,
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Kind::Denied,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Unavailable,
+        _ => Kind::System,
+    };
+    Error::new(kind, verb, "state.db").because(e)
+}
+
+/// The id of this boot of the host: what was not synced in an earlier one is not trusted.
+pub(crate) fn boot_id() -> Result<String> {
+    let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
+    Ok(std::fs::read_to_string(&path).during("read", path.display())?.trim().to_owned())
 }

@@ -1,49 +1,130 @@
 //! What tare keeps on disk: blobs, layers, images, containers, addresses, networks, volumes.
-#![allow(unused_variables, dead_code, missing_debug_implementations, reason = "signatures published ahead of their bodies")]
+//!
+//! ```text
+//! <root>/
+//!   state.db                 SQLite, WAL: which images, names, layers, containers, addresses, networks, volumes exist
+//!   lock                     flock: held by whoever writes state.db or moves something into or out of its place
+//!   blobs/sha256/<hex>       content as it came (manifests, configs, layers, mostly compressed), verified, synced
+//!   layers/<diff id>/fs/     one unpacked layer, in overlayfs form: see [`layer`]
+//!   containers/<id>/         one container's files; made here, filled by others
+//!   volumes/<name>/_data     one volume
+//!   tmp/<lease>/             locked (flock) by the process that is making something; goes with it
+//!     b<n> l<n>/               blobs and layers being written
+//!     gone<n>                  what is being removed: renamed out of its place first
+//!     holds/<hex>              blobs and layers that must not be collected meanwhile
+//! ```
+//!
+//! Invariants. Nothing is visible before it is whole: it is written aside, verified, synced, then renamed; rows come
+//! last when something is made and go first, durably, when something is removed. So a kill or a power cut at any point
+//! leaves files without rows, which [`Store::gc`] removes, and never rows without files. A blob under its name is
+//! whole; so is a layer with a row, if the row does not name an earlier boot of the host. No transaction is held during I/O. A layer is kept while an image or a container
+//! refers to it, a blob while an image does, both while a living lease holds them. Two processes that make the same
+//! thing both succeed.
+//!
+//! [`layer`] reads and writes one layer's bytes, [`archive`] whole images. Nothing here prints, reads the environment
+//! or knows what a running container is.
 
-pub mod archive;
-pub mod layer;
 mod address;
+pub mod archive;
 mod blob;
 mod check;
+mod collect;
 mod container;
 mod db;
 mod image;
+pub mod layer;
 mod layers;
 mod lease;
+mod name;
 mod network;
 mod progress;
+mod remove;
 mod tree;
 mod usage;
 mod volume;
 
 pub use address::{AddressRequest, AddressRow, Cidr};
 pub use blob::BlobWriter;
-pub use check::{Collected, Finding};
+pub use check::Finding;
+pub use collect::Collected;
 pub use container::{ContainerRow, NewContainer, Reserved};
 pub use db::Durability;
-pub use image::{Image, ImageLayer, NewImage, Removed};
+pub use image::{Image, ImageLayer, NewImage};
 pub use layers::LayerDraft;
 pub use lease::Lease;
 pub use network::NetworkRow;
 pub use progress::{Event, Progress, Silent};
+pub use remove::Removed;
 pub use tree::{NewLayer, Tree, TreeEntry, TreeNode};
 pub use usage::{Usage, UsageItem};
-pub use volume::{VolumeRow, VolumeSpec, Prune};
+pub use volume::{Prune, VolumeRow, VolumeSpec};
 
-use std::path::Path;
-use tare_model::Result;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use tare_model::{Context as _, Error, Result};
 
-/// One root directory. Cheap to clone; may be used from several threads.
+/// One root directory. Cheap to clone; may be used from several threads. Must not be carried into a child process.
 #[derive(Clone)]
-pub struct Store(std::sync::Arc<()>);
+pub struct Store(Arc<Inner>);
+
+pub(crate) struct Inner {
+    root: PathBuf,
+    db: Mutex<Option<rusqlite::Connection>>,
+    lock: OnceLock<OwnedFd>,
+}
 
 impl Store {
-    /// Opens the store at `root`, making it if it is not there. Touches no table before the first question.
+    /// The store at `root`. Nothing is opened or made before the first question: that one makes the directories and
+    /// state.db if they are not there, and refuses what a newer tare has written (`Kind::Unsupported`).
     ///
     /// # Errors
-    /// `Kind::Unsupported` if a newer tare has written the store.
-    pub fn open(root: &Path) -> Result<Store> { todo!() }
+    /// `Kind::Invalid` if `root` is not absolute.
+    pub fn open(root: &Path) -> Result<Store> {
+        if !root.is_absolute() {
+            return Err(Error::new(tare_model::Kind::Invalid, "open store", root.display())
+                .because("the root directory must be an absolute path"));
+        }
+        Ok(Store(Arc::new(Inner { root: root.to_owned(), db: Mutex::new(None), lock: OnceLock::new() })))
+    }
+
     /// The root directory.
-    pub fn root(&self) -> &Path { todo!() }
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    pub(crate) fn blob_path(&self, digest: &tare_model::Digest) -> PathBuf {
+        self.0.root.join("blobs/sha256").join(digest.hex())
+    }
 }
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.0.root).finish()
+    }
+}
+
+/// Makes renames into and out of a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    std::fs::File::open(path).and_then(|f| f.sync_all()).during("sync", path.display())
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// 64 random hexadecimal digits.
+pub(crate) fn random_hex() -> Result<String> {
+    let mut bytes = [0; 32];
+    let mut got = 0;
+    while got < bytes.len() {
+        got += rustix::rand::getrandom(&mut bytes[got..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::io("read random bytes", "", e))?;
+    }
+    Ok(tare_model::Digest::from_bytes(bytes).hex())
+}
+
+#[cfg(test)]
+mod tests;

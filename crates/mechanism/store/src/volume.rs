@@ -1,8 +1,13 @@
-//! Volumes.
-use crate::Store;
+//! Volumes: directories with a row.
+
+use crate::db::{Durability, State as _};
+use crate::network::{labels_of, labels_text};
+use crate::{ContainerRow, Store};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use tare_model::Result;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use tare_model::{Context as _, Error, Kind, Result};
 
 /// What to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,35 +42,152 @@ pub enum Prune {
     All,
 }
 
+const COLUMNS: &str = "name, anonymous, labels, created";
+
 impl Store {
-    /// Makes a volume; returns the present one if the name exists. Durable. The flag says whether it was made now.
+    /// Makes a volume, durably, or returns the present one of that name. The flag says whether it was made now, that is
+    /// whether an image's files may be copied into it.
     ///
     /// # Errors
     /// `Kind::Invalid` for a malformed name.
-    pub fn volume_create(&self, spec: &VolumeSpec) -> Result<(VolumeRow, bool)> { todo!() }
+    pub fn volume_create(&self, spec: &VolumeSpec) -> Result<(VolumeRow, bool)> {
+        let name = match &spec.name {
+            Some(name) => name.clone(),
+            None => crate::random_hex()?,
+        };
+        crate::name::check("create volume", &name)?;
+        if let Some(there) = self.read(|db| find(db, self.root(), &name))? {
+            return Ok((there, false));
+        }
+        let labels = labels_text(&spec.labels)?;
+        let mut writer = self.writer()?;
+        // The directory first: a row without one must not be seen. Both under the lock, as a removal does.
+        let dir = self.root().join("volumes").join(&name);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).during("create", dir.display())?;
+        let data = dir.join("_data");
+        match std::fs::DirBuilder::new().mode(0o755).create(&data) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.during("create", data.display())?,
+        }
+        crate::sync_dir(&dir)?;
+        crate::sync_dir(&self.root().join("volumes"))?;
+        writer.transaction(Durability::Durable, |tx| {
+            let made = tx
+                .execute(
+                    &format!("INSERT INTO volumes ({COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"),
+                    (&name, spec.name.is_none(), labels, crate::now()),
+                )
+                .state("write")?;
+            let row = find(tx, self.root(), &name)?.expect("it was there or has just been inserted");
+            Ok((row, made == 1))
+        })
+    }
+
     /// Finds a volume.
     ///
     /// # Errors
     /// `Kind::NotFound`.
-    pub fn volume(&self, name: &str) -> Result<VolumeRow> { todo!() }
+    pub fn volume(&self, name: &str) -> Result<VolumeRow> {
+        self.read(|db| find(db, self.root(), name))?.ok_or_else(|| missing(name))
+    }
+
     /// All volumes by name.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn volumes(&self) -> Result<Vec<VolumeRow>> { todo!() }
-    /// Removes a volume and its content. Durable.
+    pub fn volumes(&self) -> Result<Vec<VolumeRow>> {
+        self.read(|db| {
+            let mut rows = db.prepare(&format!("SELECT {COLUMNS} FROM volumes ORDER BY name")).state("read")?;
+            rows.query_map([], |row| from_row(row, self.root())).and_then(Iterator::collect).state("read")
+        })
+    }
+
+    /// Removes a volume and its content, durably.
     ///
     /// # Errors
     /// `Kind::NotFound`; `Kind::InUse` naming a container.
-    pub fn volume_remove(&self, name: &str) -> Result<()> { todo!() }
-    /// Removes volumes that no container uses and that `keep` does not hold back; returns what went.
+    pub fn volume_remove(&self, name: &str) -> Result<()> {
+        let grave = self.lease()?;
+        let mut writer = self.writer()?;
+        writer.read(|db| {
+            require(db, name)?;
+            match users(db, name)?.first() {
+                None => Ok(()),
+                Some(user) => Err(Error::new(Kind::InUse, "remove volume", name)
+                    .because(format!("container {} ({}) uses it", user.name, crate::container::short(&user.id)))
+                    .hint(format!("tare rm {}", user.name))),
+            }
+        })?;
+        // The directory goes before the row: data without a row is never removed by gc and would stay for good, or turn
+        // up in a new volume of the same name. A row without a directory is removed by asking again.
+        grave.bury(&self.root().join("volumes").join(name))?;
+        crate::sync_dir(&self.root().join("volumes"))?;
+        writer.transaction(Durability::Durable, |tx| {
+            tx.execute("DELETE FROM volumes WHERE name = ?", [name]).state("write")?;
+            Ok(())
+        })?;
+        drop(writer);
+        grave.end()
+    }
+
+    /// Removes volumes that no container uses and for which `matches` holds; returns what went.
     ///
     /// # Errors
     /// The first failure; what went before stays gone.
-    pub fn volume_prune(&self, which: Prune, keep: &dyn Fn(&VolumeRow) -> bool) -> Result<Vec<VolumeRow>> { todo!() }
-    /// The ids of containers that use a volume.
+    pub fn volume_prune(&self, which: Prune, matches: &dyn Fn(&VolumeRow) -> bool) -> Result<Vec<VolumeRow>> {
+        let mut gone = Vec::new();
+        for volume in self.volumes()? {
+            if (which == Prune::Anonymous && !volume.anonymous) || !matches(&volume) {
+                continue;
+            }
+            match self.volume_remove(&volume.name) {
+                Ok(()) => gone.push(volume),
+                Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Containers that use a volume.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn volume_users(&self, name: &str) -> Result<Vec<String>> { todo!() }
+    pub fn volume_users(&self, name: &str) -> Result<Vec<ContainerRow>> {
+        self.read(|db| users(db, name))
+    }
+}
+
+fn users(db: &Connection, name: &str) -> Result<Vec<ContainerRow>> {
+    let mut users = crate::container::all(db)?;
+    users.retain(|c| c.volumes.iter().any(|v| v == name));
+    Ok(users)
+}
+
+/// Refuses a volume that is not there.
+pub(crate) fn require(db: &Connection, name: &str) -> Result<()> {
+    let there = db.query_row("SELECT 1 FROM volumes WHERE name = ?", [name], |_| Ok(())).optional();
+    there.state("read")?.ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(Kind::NotFound, "find volume", name)
+        .because("no such volume")
+        .hint(format!("tare volume create {name}"))
+}
+
+fn find(db: &Connection, root: &Path, name: &str) -> Result<Option<VolumeRow>> {
+    let query = format!("SELECT {COLUMNS} FROM volumes WHERE name = ?");
+    db.query_row(&query, [name], |row| from_row(row, root)).optional().state("read")
+}
+
+fn from_row(row: &Row<'_>, root: &Path) -> rusqlite::Result<VolumeRow> {
+    let name: String = row.get(0)?;
+    Ok(VolumeRow {
+        path: root.join("volumes").join(&name).join("_data"),
+        name,
+        anonymous: row.get(1)?,
+        labels: labels_of(row.get_ref(2)?.as_str()?),
+        created: row.get(3)?,
+    })
 }
