@@ -33,13 +33,17 @@ impl Instance {
                 .because("too small for a gateway and containers")
                 .hint("use a prefix length of at most 29")
         })?;
-        let (bridge, table) = if root == Path::new(DEFAULT_ROOT) {
-            ("tare0".to_owned(), "tare".to_owned())
-        } else {
-            let name = format!("tare-{}", base32(hash(root), 6));
-            (name.clone(), name)
-        };
+        let (bridge, table) = Instance::names(root);
         Ok(Instance { bridge, table, subnet: subnet.network(), gateway, mtu })
+    }
+
+    /// The bridge's and the table's name of the root at `root`: what else belongs to one root is named likewise.
+    pub fn names(root: &Path) -> (String, String) {
+        if root == Path::new(DEFAULT_ROOT) {
+            return ("tare0".to_owned(), "tare".to_owned());
+        }
+        let name = format!("tare-{}", base32(hash(root), 6));
+        (name.clone(), name)
     }
 
     /// What [`Host::ensure_bridge`](crate::Host::ensure_bridge) brings about.
