@@ -11,4 +11,3 @@ pub mod mount;
 pub mod netlink;
 pub mod process;
 pub mod seccomp;
-pub mod signal;
