@@ -151,19 +151,16 @@ impl Host {
         if !plan.ports.is_empty() {
             self.nft.add_elements(&plan.table, &elements(&plan.ports, plan.address.address()))?;
         }
-        let mut batch = self.route.batch();
-        batch.get_link(Device::Name(&plan.link), &[]);
-        batch.get_link(Device::Index(bridge), &[]);
-        let port = self.route.transact(&batch)?.messages().find_map(|m| Link::parse(&m));
+        let port = self.route.link(&plan.link)?.ok_or_else(|| missing(&plan.link))?.index;
         // With br_netfilter a packet to a published port of its own sender is translated while it is still bridged,
         // and would have to leave through the port that it came from.
         if !plan.ports.is_empty() && bridged_packets_are_filtered() {
-            let index = port.ok_or_else(|| missing(&plan.link))?.index;
             let mut batch = self.route.batch();
-            batch.set_hairpin(index, &plan.link);
+            batch.set_hairpin(port, &plan.link);
             self.route.transact(&batch)?;
         }
-        Ok(())
+        // The bridge has a carrier only once its first port has one.
+        self.route.settle(&[port, bridge])
     }
 
     /// Withdraws the published ports; the devices die with the container's namespace.
@@ -230,8 +227,8 @@ fn configure_inside(plan: &EndpointPlan, netns: BorrowedFd<'_>) -> Result<()> {
     if let Some(gateway) = plan.gateway {
         batch.add_default_route(index, name, gateway);
     }
-    batch.get_link(Device::Index(index), &[]);
-    inside.transact(&batch).map(drop)
+    inside.transact(&batch)?;
+    inside.settle(&[index])
 }
 
 /// Whether it was off before.

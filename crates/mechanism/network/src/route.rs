@@ -8,6 +8,7 @@ use crate::{Counters, Ipv4Net, MacAddress};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 use tare_model::Result;
 
 const RTM_NEWLINK: u16 = 16;
@@ -24,6 +25,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
@@ -44,6 +46,9 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// `RTEXT_FILTER_SKIP_STATS`: the counters are half of the work of describing a device.
 const SKIP_STATS: u32 = 1 << 3;
 
+/// `IF_OPER_UP`
+const OPERATIONAL: u8 = 6;
+
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 
@@ -61,6 +66,9 @@ const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 /// blackhole, unreachable, prohibit
 const RTN_REFUSALS: std::ops::RangeInclusive<u8> = 6..=8;
+
+const SETTLE_LIMIT: Duration = Duration::from_millis(200);
+const SETTLE_PAUSE: Duration = Duration::from_micros(200);
 
 /// The number of loopback in every network namespace (`LOOPBACK_IFINDEX`).
 pub(crate) const LOOPBACK: u32 = 1;
@@ -225,8 +233,8 @@ impl Batch {
         });
     }
 
-    /// Asks for one device. The kernel first finishes pending changes of its carrier (`rtnl_getlink` calls
-    /// `linkwatch_sync_dev` since 6.8): a packet sent after the answer is not dropped by a queue that is not yet active.
+    /// Asks for one device. Since 6.8 the kernel first finishes pending changes of its carrier (`rtnl_getlink` calls
+    /// `linkwatch_sync_dev`).
     pub(crate) fn get_link(&mut self, device: Device<'_>, fine: &'static [Errno]) {
         let name = if let Device::Name(name) = device { name } else { "" };
         let header = link_header(device, 0, 0);
@@ -261,6 +269,8 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) up: bool,
+    /// Up with a carrier, and its queue active: what is sent is not dropped.
+    pub(crate) operational: bool,
     pub(crate) loopback: bool,
     pub(crate) mtu: u32,
     pub(crate) counters: Option<Counters>,
@@ -277,6 +287,7 @@ impl Link {
             index: u32_of(message.body.get(4..)?)?,
             name: String::new(),
             up: flags & IFF_UP != 0,
+            operational: false,
             loopback: flags & IFF_LOOPBACK != 0,
             mtu: 0,
             counters: None,
@@ -285,6 +296,7 @@ impl Link {
             match kind {
                 IFLA_IFNAME => link.name = text(value)?.to_owned(),
                 IFLA_MTU => link.mtu = u32_of(value)?,
+                IFLA_OPERSTATE => link.operational = value.first() == Some(&OPERATIONAL),
                 IFLA_STATS64 => link.counters = counters(value),
                 _ => {}
             }
@@ -346,6 +358,24 @@ impl Channel {
         let mut batch = self.batch();
         batch.get_link(Device::Name(name), &[Errno::NODEV]);
         Ok(self.transact(&batch)?.messages().find_map(|m| Link::parse(&m)))
+    }
+
+    /// Returns once packets sent through `devices` are not dropped any more.
+    ///
+    /// A queue becomes active with the carrier, in a worker of the kernel's some 100 µs later; a first packet lost there
+    /// would cost its sender a second. The question itself makes the kernel do it since 6.8; before, ask until it is
+    /// done. Does not fail when it never is: someone may have set a device down.
+    pub(crate) fn settle(&mut self, devices: &[u32]) -> Result<()> {
+        let end = Instant::now() + SETTLE_LIMIT;
+        loop {
+            let mut batch = self.batch();
+            devices.iter().for_each(|index| batch.get_link(Device::Index(*index), &[Errno::NODEV]));
+            let answers = self.transact(&batch)?;
+            if answers.messages().filter_map(|m| Link::parse(&m)).all(|l| l.operational) || Instant::now() > end {
+                return Ok(());
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
     }
 
     /// All devices with their counters, or those connected to the bridge `master`.
