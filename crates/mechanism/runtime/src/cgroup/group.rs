@@ -1,0 +1,108 @@
+//! A group that exists: opening it, joining it, and who is in it.
+
+use super::attach::{Created, tasks};
+use super::files;
+use super::layout::{Hierarchy, Layout, Version};
+use super::plan::relative;
+use rustix::fs::{Mode, OFlags, openat};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tare_model::{Error, Kind, Result};
+
+/// A group in all hierarchies in which it exists, by open directories: it stays the same group when its path is reused.
+#[derive(Debug)]
+pub struct Group {
+    pub(super) path: String,
+    pub(super) members: Vec<Member>,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) dir: OwnedFd,
+}
+
+impl Group {
+    /// Opens the group `path`.
+    ///
+    /// # Errors
+    /// NotFound when no hierarchy has it.
+    pub fn open(layout: &Layout, path: &str) -> Result<Group> {
+        let path = relative(path)?;
+        let mut members = Vec::with_capacity(layout.hierarchies.len());
+        for hierarchy in &layout.hierarchies {
+            let top = files::open_top(&hierarchy.mount_point)?;
+            if let Some(dir) = files::open_dir(&top, &path)? {
+                members.push(Member { hierarchy: hierarchy.clone(), dir });
+            }
+        }
+        if members.is_empty() {
+            return Err(Error::new(Kind::NotFound, "open cgroup", format!("/{path}")));
+        }
+        Ok(Group { path, members })
+    }
+
+    /// Its path, relative to what the mounts show.
+    pub fn path(&self) -> String {
+        format!("/{}", self.path)
+    }
+
+    /// The descriptors through which another process joins it, as for [`super::create`].
+    ///
+    /// # Errors
+    /// NotFound when it has been removed.
+    pub fn attach(&self) -> Result<Created> {
+        let mut created = Created { attach: Vec::new(), unified: None };
+        for m in &self.members {
+            match m.hierarchy.version {
+                Version::V1 => created.attach.push(tasks(m.dir.as_fd(), ".")?),
+                Version::V2 => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    let dir = openat(&m.dir, ".", flags, Mode::empty())
+                        .map_err(|e| Error::io("open cgroup", self.path(), e))?;
+                    created.unified = Some(dir);
+                }
+            }
+        }
+        Ok(created)
+    }
+
+    /// The processes in it and in the groups below, ascending, as seen from the caller's PID namespace.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let mut all = BTreeSet::new();
+        for m in [self.unified(), self.v1_for_tasks()].into_iter().flatten() {
+            all.extend(recursive(m.dir.as_fd())?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    /// The member that has `controller`.
+    pub(super) fn with(&self, controller: &str) -> Option<&Member> {
+        self.members.iter().find(|m| m.hierarchy.controllers.iter().any(|c| c == controller))
+    }
+
+    pub(super) fn unified(&self) -> Option<&Member> {
+        self.members.iter().find(|m| m.hierarchy.version == Version::V2)
+    }
+
+    /// A v1 hierarchy that tells who is in the group: any would do, the freezer's can also hold them.
+    pub(super) fn v1_for_tasks(&self) -> Option<&Member> {
+        let v1 = |m: &&Member| m.hierarchy.version == Version::V1;
+        self.with("freezer").filter(v1).or_else(|| self.members.iter().find(v1))
+    }
+}
+
+/// Processes of a group and of those below it. 0 stands for one outside of the caller's PID namespace.
+pub(super) fn recursive(dir: BorrowedFd<'_>) -> Result<BTreeSet<i32>> {
+    let text = files::read(dir, "cgroup.procs")?.unwrap_or_default();
+    let mut pids: BTreeSet<i32> = text.lines().filter_map(|l| l.parse().ok()).filter(|&p| p != 0).collect();
+    for child in files::children(dir)? {
+        if let Some(child) = files::open_dir(dir, &child)? {
+            pids.extend(recursive(child.as_fd())?);
+        }
+    }
+    Ok(pids)
+}

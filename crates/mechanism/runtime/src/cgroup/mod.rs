@@ -1,0 +1,45 @@
+//! Control groups: limits, accounting, freezing and killing, on v1, hybrid and v2 hosts.
+//!
+//! Owns the layout of this host ([`Layout`]), the translation of OCI resources into writes ([`plan`], pure), making and
+//! removing groups ([`create`], [`remove`]) and a group in use ([`Group`]). Refuses to know containers: a group is a path
+//! relative to what the mounts show, such as `/tare/0123abcd`. Invariants: nothing is derived from directory names; every
+//! access goes through a descriptor of the hierarchy's mount; a limit that this host lacks is an error, never a silence.
+//!
+//! ```text
+//! Layout::read ─► plan(layout, path, resources) ─► create ─► Created { attach: tasks of each v1 group, unified }
+//!                                                              │ child: write "0" into each, before unshare(NEWCGROUP)
+//! Group::open ─► update, usage, freeze, kill_all, …            │ clone3(CLONE_INTO_CGROUP, unified)
+//! remove
+//! ```
+//!
+//! On v1 the child attaches itself, because a parent that writes another's pid into `cgroup.procs` waits for an RCU grace
+//! period (13 to 16 ms) while a single thread that moves itself does not. A container gets a group in every mounted v1
+//! hierarchy, the named ones (`name=systemd`) too, since it sees them all, and in cgroup2 on a hybrid host, through which
+//! freezing and killing are atomic.
+
+mod attach;
+mod convert;
+mod devices;
+mod files;
+mod group;
+mod layout;
+mod limits;
+mod oom;
+mod plan;
+mod remove;
+mod state;
+mod update;
+mod usage;
+
+#[cfg(test)]
+mod kernel_tests;
+
+pub use attach::{Created, create};
+pub use convert::{cpu_quota, cpu_weight};
+pub use devices::{Exception, Policy, default_rules, runtime_rules};
+pub use group::Group;
+pub use layout::{Hierarchy, Layout, Mode, Version};
+pub use oom::OomEvents;
+pub use plan::{CgroupPlan, GroupPlan, Write, plan};
+pub use remove::{Parents, remove};
+pub use usage::{CpuUsage, DeviceIo, MemoryUsage, PidsUsage, Usage};

@@ -1,0 +1,86 @@
+//! Removing groups. It goes on past failures and reports them all.
+
+use super::attach::ancestors;
+use super::files;
+use super::layout::Layout;
+use super::plan::relative;
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tare_model::{Error, Kind, Result};
+
+/// What happens to the groups above the removed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parents {
+    /// They were made for it and go too once they are empty.
+    RemoveEmpty,
+    /// They belong to others.
+    Keep,
+}
+
+/// How long a group may stay busy: its last tasks are counted until they have been reaped, and v1 lets go of them a
+/// little later still.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Removes the group `path` with everything below it from every hierarchy; one that is not there is fine.
+///
+/// # Errors
+/// InUse when processes are still in it.
+pub fn remove(layout: &Layout, path: &str, parents: Parents) -> Result<()> {
+    let path = relative(path)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut failures = Vec::new();
+    for h in &layout.hierarchies {
+        if let Err(e) = remove_below(&h.mount_point, &path, parents, deadline) {
+            failures.push(e.during("remove from", h.label()));
+        }
+    }
+    let Some(first) = failures.first() else { return Ok(()) };
+    let all: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    Err(Error::new(first.kind(), "remove cgroup", format!("/{path}")).because(all.join("; ")))
+}
+
+pub(super) fn remove_below(mount_point: &Path, path: &str, parents: Parents, deadline: Instant) -> Result<()> {
+    let top = files::open_top(mount_point)?;
+    remove_tree(top.as_fd(), path, deadline)?;
+    if parents == Parents::RemoveEmpty {
+        for parent in ancestors(path).rev() {
+            // Busy: others are in it. It is not looked at before, since only rmdir itself decides without a race.
+            if unlinkat(&top, parent, AtFlags::REMOVEDIR).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes `path` below `top`, children first; tries again until `deadline` while it is busy.
+pub(super) fn remove_tree(top: BorrowedFd<'_>, path: &str, deadline: Instant) -> Result<()> {
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match unlinkat(top, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(e) => return Err(Error::io("remove cgroup", path, e)),
+        }
+        if let Some(dir) = files::open_dir(top, path)? {
+            for child in files::children(&dir)? {
+                remove_tree(top, &format!("{path}/{child}"), deadline)?;
+            }
+            // Only now can it be told whether processes are in the way or the children were.
+            if matches!(unlinkat(top, path, AtFlags::REMOVEDIR), Ok(()) | Err(Errno::NOENT)) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let pids = files::read(&dir, "cgroup.procs")?.unwrap_or_default();
+                let pids = pids.split_whitespace().collect::<Vec<_>>().join(", ");
+                return Err(Error::new(Kind::InUse, "remove cgroup", path)
+                    .because(format!("processes are still in it: {pids}")));
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
