@@ -39,15 +39,15 @@ pub enum BridgeRemoval {
     Used,
 }
 
-impl BridgePlan {
-    /// The plan of `instance`'s bridge.
-    pub(crate) fn of(instance: &Instance) -> Self {
+impl Instance {
+    /// What [`Host::ensure_bridge`](crate::Host::ensure_bridge) brings about.
+    pub fn bridge_plan(&self) -> BridgePlan {
         BridgePlan {
-            bridge: instance.bridge.clone(),
-            address: Ipv4Net::new(instance.gateway, instance.subnet.prefix()).unwrap_or(instance.subnet),
-            mtu: instance.mtu,
-            mac: MacAddress::of(instance.gateway),
-            rules: Ruleset::of(instance),
+            bridge: self.bridge.clone(),
+            address: Ipv4Net::new(self.gateway, self.subnet.prefix()).unwrap_or(self.subnet),
+            mtu: self.mtu,
+            mac: MacAddress::of(self.gateway),
+            rules: Ruleset::of(self),
         }
     }
 }

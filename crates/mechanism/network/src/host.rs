@@ -3,9 +3,8 @@
 use crate::channel::Channel;
 use crate::nft::Element;
 use crate::route::{Device, LOOPBACK, Link};
-use crate::{BridgePlan, BridgeRemoval, BridgeReport, Endpoint, EndpointPlan, Instance, Occupied};
+use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Endpoint, EndpointPlan, Instance, Occupied};
 use rustix::fd::BorrowedFd;
-use serde::{Deserialize, Serialize};
 use tare_kernel::netlink::Protocol;
 use tare_model::{Context as _, Error, Kind, Result};
 
@@ -23,29 +22,6 @@ pub struct Host {
     nft: Channel,
     /// The bridge last seen, so that one run asks for it once.
     bridge: Option<(String, u32)>,
-}
-
-/// What a device has carried since it was made, as in `struct rtnl_link_stats64`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Name of the device inside.
-    pub interface: String,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Packets received.
-    pub rx_packets: u64,
-    /// Bad packets received.
-    pub rx_errors: u64,
-    /// Packets dropped on receive.
-    pub rx_dropped: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Packets sent.
-    pub tx_packets: u64,
-    /// Failures of sending.
-    pub tx_errors: u64,
-    /// Packets dropped on sending.
-    pub tx_dropped: u64,
 }
 
 impl Host {

@@ -1,6 +1,6 @@
 //! The network of one root: names and numbers that no other root has.
 
-use crate::{BridgePlan, Ipv4Net};
+use crate::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
@@ -44,11 +44,6 @@ impl Instance {
         }
         let name = format!("tare-{}", base32(hash(root), 6));
         (name.clone(), name)
-    }
-
-    /// What [`Host::ensure_bridge`](crate::Host::ensure_bridge) brings about.
-    pub fn bridge_plan(&self) -> BridgePlan {
-        BridgePlan::of(self)
     }
 }
 

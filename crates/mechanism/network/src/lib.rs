@@ -24,6 +24,7 @@
 mod address;
 mod bridge;
 mod channel;
+mod counters;
 mod endpoint;
 mod files;
 mod firewall;
@@ -41,9 +42,10 @@ mod tests;
 
 pub use address::{Ipv4Net, MacAddress, Occupied, choose_subnet};
 pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};
+pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointPlan};
 pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only, resolv_conf};
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
-pub use host::{Counters, Host, counters, loopback_up};
+pub use host::{Host, counters, loopback_up};
 pub use instance::{Instance, subnet_candidates};
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};

@@ -400,3 +400,57 @@ impl Channel {
         Ok(self.dump(&request, |_| {})?.messages().filter_map(|m| Route::parse(&m)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Messages;
+    use tare_kernel::netlink::{Protocol, Socket};
+
+    /// Real answers of the kernel: a device with counters, and the routes of loopback.
+    fn answers() -> Vec<u8> {
+        let channel = Channel::open(Protocol::Route, None).unwrap();
+        let mut batch = channel.batch();
+        batch.set_up(LOOPBACK, "lo");
+        batch.get_link(Device::Index(LOOPBACK), &[]);
+        let request = Request {
+            kind: RTM_GETROUTE,
+            flags: 0x300,
+            header: &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            step: "",
+            object: "",
+            fine: &[],
+        };
+        batch.add(&request, |_| {});
+        let socket = Socket::open(Protocol::Route).unwrap();
+        socket.send(&batch.writer.bytes).unwrap();
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 32768];
+        while let Some(length) = socket.receive(&mut buffer).unwrap() {
+            all.extend_from_slice(&buffer[..length]);
+        }
+        all
+    }
+
+    #[test]
+    fn malformed_answers_never_panic() {
+        crate::testing::in_new_namespace(|_| {
+            let good = answers();
+            let read = |bytes: &[u8]| {
+                Messages(bytes).filter(|m| Link::parse(m).is_some() || Route::parse(m).is_some()).count()
+            };
+            assert!(read(&good) >= 3, "a link and two routes");
+            (0..good.len()).for_each(|cut| assert!(read(&good[..cut]) <= read(&good)));
+            let mut random = 1_u64;
+            for round in 0..30_000 {
+                let mut bad = good.clone();
+                for _ in 0..=round % 4 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let at = (random >> 33) as usize % bad.len();
+                    bad[at] = [(random >> 20) as u8, 0, 0xff][round % 3];
+                }
+                let _ = read(&bad);
+            }
+        });
+    }
+}
