@@ -42,3 +42,6 @@ pub use options::{Options, Retry};
 pub use proxy::Proxies;
 pub use pull::{PullOptions, pull};
 pub use push::push;
+
+#[cfg(test)]
+mod tests;

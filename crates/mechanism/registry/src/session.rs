@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
 
     async fn once(&self, call: &Call) -> Result<Answer, Trouble> {
         let mut uri = call.uri.clone();
-        let mut asked = false;
+        let mut challenges = 0;
         for _ in 0..MAX_REDIRECTS {
             let server = Origin::of(&uri)?;
             let ours = server == self.origin;
@@ -163,8 +163,9 @@ impl<'a> Session<'a> {
             request.headers_mut().extend(shown.clone().map(|value| (AUTHORIZATION, value)));
             let response = self.http.exchange(request).await?;
             match response.status() {
-                StatusCode::UNAUTHORIZED if ours && !asked => {
-                    asked = true;
+                // Once to learn what is wanted, once more if a token that we still had is not good any more.
+                StatusCode::UNAUTHORIZED if ours && challenges < 2 => {
+                    challenges += 1;
                     if !self.take_challenge(&response, shown.as_ref()).await {
                         return Ok(Answer { response, uri, server });
                     }
