@@ -84,11 +84,7 @@ mod tests {
     use super::*;
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
-        Challenge::Bearer {
-            realm: realm.into(),
-            service: service.map(Into::into),
-            scope: scope.map(Into::into),
-        }
+        Challenge::Bearer { realm: realm.into(), service: service.map(Into::into), scope: scope.map(Into::into) }
     }
 
     #[test]
@@ -100,10 +96,10 @@ mod tests {
             ),
             (r#"Basic realm="Registry Realm""#, vec![Challenge::Basic]),
             ("basic", vec![Challenge::Basic]),
-            (r#"Negotiate, Basic realm=x, bearer REALM = "r\"q" , service=s"#, vec![
-                Challenge::Basic,
-                bearer("r\"q", Some("s"), None),
-            ]),
+            (
+                r#"Negotiate, Basic realm=x, bearer REALM = "r\"q" , service=s"#,
+                vec![Challenge::Basic, bearer("r\"q", Some("s"), None)],
+            ),
             ("Bearer service=\"x\"", vec![]),
             ("Bearer realm=\"open", vec![]),
             ("", vec![]),

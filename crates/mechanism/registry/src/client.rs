@@ -3,8 +3,8 @@
 use crate::http::{self, Http};
 use crate::manifest;
 use crate::options::Options;
-use crate::session::{Access, Answer, Call, Session};
-use hyper::{Method, StatusCode};
+use crate::session::{Access, Call, Session, Whole};
+use hyper::Method;
 use serde::Deserialize;
 use tare_model::image::Descriptor;
 use tare_model::{Context, Error, Kind, Reference, Result};
@@ -74,17 +74,16 @@ async fn list_tags(session: &Session<'_>) -> Result<Vec<String>> {
     let mut page = Some(session.uri("tags/list")?);
     while let Some(uri) = page {
         let call = Call::new("list tags on", Method::GET, uri);
-        let Answer { response, uri, server } = session.expect(&call, &[StatusCode::OK]).await?;
-        page = match http::text(&response, "link").and_then(next_page) {
+        let Whole { headers, bytes, uri, server } = session.get(&call, manifest::MAX_MANIFEST).await?;
+        page = match http::text(&headers, "link").and_then(next_page) {
             Some(next) => Some(crate::url::resolve(&uri, next)?),
             None => None,
         };
-        let body = session.http.read(&server, response.into_body(), manifest::MAX_MANIFEST).await.map_err(|t| t.error)?;
-        size += body.len() as u64;
+        size += bytes.len() as u64;
         if size > MAX_TAGS {
             return Err(http::too_long(&server, MAX_TAGS));
         }
-        let list: TagList = serde_json::from_slice(&body)
+        let list: TagList = serde_json::from_slice(&bytes)
             .map_err(|e| Error::new(Kind::Invalid, "read tags from", &server).because(e))?;
         let tags = list.tags.unwrap_or_default();
         // A page without tags that promises more would go on for ever.

@@ -63,7 +63,8 @@ impl Inner {
             (true, None) => self.secure(tcp, &target).await,
             (true, Some(proxy)) => {
                 let tunnel = tunnel(tcp, &target, &proxy).await.map_err(|e| {
-                    unreachable(&target, format!("the proxy {} {e}", proxy.origin)).hint("check HTTPS_PROXY and NO_PROXY")
+                    unreachable(&target, format!("the proxy {} {e}", proxy.origin))
+                        .hint("check HTTPS_PROXY and NO_PROXY")
                 })?;
                 self.secure(tunnel, &target).await
             }
@@ -79,9 +80,10 @@ impl Inner {
             ))
         })?;
         first_connection(&addresses, to.port).await.map_err(|e| {
-            Error::io("reach", to, e)
-                .with_kind(Kind::Unavailable)
-                .hint(format!("check that a registry listens on port {} of {}, and firewalls between", to.port, to.host))
+            Error::io("reach", to, e).with_kind(Kind::Unavailable).hint(format!(
+                "check that a registry listens on port {} of {}, and firewalls between",
+                to.port, to.host
+            ))
         })
     }
 
@@ -140,8 +142,7 @@ async fn first_connection(addresses: &[IpAddr], port: u16) -> io::Result<TcpStre
 
 /// Asks a proxy for a tunnel (RFC 9110 §9.3.6).
 async fn tunnel(mut tcp: TcpStream, target: &Origin, proxy: &Proxy) -> Result<TcpStream, String> {
-    let authorization =
-        proxy.authorization.as_ref().map_or(String::new(), |a| format!("Proxy-Authorization: {a}\r\n"));
+    let authorization = proxy.authorization.as_ref().map_or(String::new(), |a| format!("Proxy-Authorization: {a}\r\n"));
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
     tcp.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
     // With TLS the client speaks first, so that nothing after the empty line can be read here by mistake.

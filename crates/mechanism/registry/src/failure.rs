@@ -139,14 +139,17 @@ mod tests {
 
     #[test]
     fn refusals_quote_the_registry_and_say_what_to_do() {
-        let e = refusal(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{}}]}"#, None);
+        let e =
+            refusal(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{}}]}"#, None);
         assert_eq!(
             e.to_string(),
             "find image on r.example:443: it answered 404 Not Found: manifest unknown (MANIFEST_UNKNOWN)"
         );
         assert_eq!((e.kind(), e.first_hint()), (Kind::NotFound, Some("check the name and the tag")));
         let e = refusal(401, "", None);
-        assert!(e.first_hint().unwrap().contains("tare login r.example") && e.first_hint().unwrap().contains("config.json"));
+        assert!(
+            e.first_hint().unwrap().contains("tare login r.example") && e.first_hint().unwrap().contains("config.json")
+        );
         let e = refusal(403, "", Some("pass"));
         assert!(e.first_hint().unwrap().contains("docker-credential-pass"));
         let e = refusal(429, r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#, None);

@@ -6,7 +6,7 @@ use crate::options::Options;
 use crate::token::Tokens;
 use crate::url::{self, Origin};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -185,15 +185,17 @@ pub(crate) fn header(text: &str) -> Result<HeaderValue> {
         .map_err(|_| Error::new(Kind::Invalid, "send header", "").because("it holds bytes that may not stand there"))
 }
 
-/// The answer's header as text.
-pub(crate) fn text<'a>(response: &'a Response<Incoming>, name: &str) -> Option<&'a str> {
-    response.headers().get(name).and_then(|v| v.to_str().ok())
+/// A header as text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
 }
 
 /// Where a redirect or an upload leads.
 pub(crate) fn location(response: &Response<Incoming>, from: &hyper::Uri) -> Result<hyper::Uri> {
     let Some(location) = response.headers().get(hyper::header::LOCATION) else {
-        return Err(Error::new(Kind::Invalid, "follow answer of", url::bare(from)).because("there is no Location in it"));
+        return Err(
+            Error::new(Kind::Invalid, "follow answer of", url::bare(from)).because("there is no Location in it")
+        );
     };
     let to = url::resolve(from, &String::from_utf8_lossy(location.as_bytes()))?;
     if Origin::of(from)?.https && !Origin::of(&to)?.https {

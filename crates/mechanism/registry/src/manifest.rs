@@ -1,7 +1,7 @@
 //! Manifests: fetched, verified, and one chosen out of an index.
 
 use crate::http;
-use crate::session::{Answer, Call, Session};
+use crate::session::{Answer, Call, Session, Whole};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use tare_model::image::{Descriptor, Index, Manifest, ManifestOrIndex, Platform, media};
@@ -67,9 +67,10 @@ pub(crate) async fn resolve(session: &Session<'_>) -> Result<Descriptor> {
 }
 
 fn described(answer: &Answer) -> Option<Descriptor> {
-    let digest = http::text(&answer.response, "docker-content-digest")?.parse().ok()?;
-    let size = http::text(&answer.response, CONTENT_LENGTH.as_str())?.parse().ok()?;
-    let media_type = essence(http::text(&answer.response, CONTENT_TYPE.as_str())?);
+    let headers = answer.response.headers();
+    let digest = http::text(headers, "docker-content-digest")?.parse().ok()?;
+    let size = http::text(headers, CONTENT_LENGTH.as_str())?.parse().ok()?;
+    let media_type = essence(http::text(headers, CONTENT_TYPE.as_str())?);
     Some(Descriptor::new(&media_type, digest, size))
 }
 
@@ -89,10 +90,9 @@ async fn fetch(
 ) -> Result<Document> {
     let mut call = Call::new("find image on", Method::GET, session.uri(&format!("manifests/{name}"))?);
     call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-    let Answer { response, server, .. } = session.expect(&call, &[StatusCode::OK]).await?;
-    let content_type = http::text(&response, CONTENT_TYPE.as_str()).map(essence);
-    let told = http::text(&response, "docker-content-digest").map(str::to_owned);
-    let bytes = session.http.read(&server, response.into_body(), MAX_MANIFEST).await.map_err(|t| t.error)?;
+    let Whole { headers, bytes, server, .. } = session.get(&call, MAX_MANIFEST).await?;
+    let content_type = http::text(&headers, CONTENT_TYPE.as_str()).map(essence);
+    let told = http::text(&headers, "docker-content-digest");
     let bad = |kind, why: String| Error::new(kind, "read manifest from", &server).because(why);
 
     let found = Digest::of(&bytes);
@@ -104,22 +104,16 @@ async fn fetch(
     if let Some(entry) = entry.filter(|e| e.size != bytes.len() as u64) {
         return Err(bad(Kind::Corrupt, format!("expected {} bytes, received {}", entry.size, bytes.len())));
     }
-    let media_type = match &content_type {
-        Some(t) if t == "text/html" => {
-            return Err(bad(Kind::Invalid, "it answered with a web page".to_owned())
-                .hint("check the address: this does not seem to be a registry"));
-        }
-        _ => {
-            let parsed = ManifestOrIndex::parse(&bytes).during("read manifest from", &server)?;
-            let media_type = media_type(content_type.as_deref(), &parsed).map_err(|why| bad(Kind::Invalid, why))?;
-            let announced = entry.map(|e| e.media_type.as_str()).filter(|t| !t.is_empty());
-            if let Some(announced) = announced.filter(|t| *t != media_type) {
-                return Err(bad(Kind::Invalid, format!("announced as {announced}, it is {media_type}")));
-            }
-            (media_type, parsed)
-        }
-    };
-    let (media_type, parsed) = media_type;
+    if content_type.as_deref() == Some("text/html") {
+        return Err(bad(Kind::Invalid, "it answered with a web page".to_owned())
+            .hint("check the address: this does not seem to be a registry"));
+    }
+    let parsed = ManifestOrIndex::parse(&bytes).during("read manifest from", &server)?;
+    let media_type = media_type(content_type.as_deref(), &parsed).map_err(|why| bad(Kind::Invalid, why))?;
+    let announced = entry.map(|e| e.media_type.as_str()).filter(|t| !t.is_empty());
+    if let Some(announced) = announced.filter(|t| *t != media_type) {
+        return Err(bad(Kind::Invalid, format!("announced as {announced}, it is {media_type}")));
+    }
     let descriptor = Descriptor::new(&media_type, found, bytes.len() as u64);
     Ok(Document { bytes, descriptor, parsed })
 }

@@ -92,9 +92,8 @@ impl Proxy {
         let origin = url::parse(&format!("http://{host}/"))
             .and_then(|u| Origin::of(&u))
             .map_err(|_| bad(Kind::Invalid, "malformed address"))?;
-        let authorization = user.map(|u| {
-            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(decode_percent(u)))
-        });
+        let authorization =
+            user.map(|u| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(decode_percent(u))));
         Ok(Proxy { origin, authorization })
     }
 }

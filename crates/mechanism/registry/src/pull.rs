@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use tare_model::image::{Compression, Descriptor, ImageConfig, Manifest, Platform, media};
 use tare_model::{Context, Digest, Error, Kind, Reference, Result};
 use tare_store::layer::{DirectorySink, Lowers, UnpackLimits, Unpacked, unpack};
-use tare_store::{Event, Image, ImageLayer, Lease, LayerDraft, NewImage, Progress, Store};
+use tare_store::{Event, Image, ImageLayer, LayerDraft, Lease, NewImage, Progress, Store};
 
 const MAX_CONFIG: u64 = 8 << 20;
 
@@ -100,8 +100,11 @@ fn check_kind(manifest: &Manifest) -> Result<()> {
 fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<ImageLayer>> {
     let (blobs, diff_ids) = (&manifest.layers, &config.rootfs.diff_ids);
     if blobs.len() != diff_ids.len() {
-        return Err(Error::new(Kind::Corrupt, "read image config", manifest.config.digest)
-            .because(format!("it lists {} layers, the manifest {}", diff_ids.len(), blobs.len())));
+        return Err(Error::new(Kind::Corrupt, "read image config", manifest.config.digest).because(format!(
+            "it lists {} layers, the manifest {}",
+            diff_ids.len(),
+            blobs.len()
+        )));
     }
     let pair = |(blob, diff_id): (&Descriptor, &Digest)| ImageLayer { diff_id: *diff_id, blob: blob.clone() };
     Ok(blobs.iter().zip(diff_ids).map(pair).collect())
@@ -291,7 +294,6 @@ impl<'a> Work<'a> {
         blob.commit(Some(&layer.blob)).map(drop)
     }
 
-
     fn unpack(
         &self,
         position: usize,
@@ -301,7 +303,8 @@ impl<'a> Work<'a> {
     ) -> Result<Unpacked> {
         let compression = Compression::of_media_type(&layer.blob.media_type)?;
         let mut sink = DirectorySink::new(draft.fd(), Box::new(|path| self.find_below(position, path)));
-        let unpacked = unpack(reader, compression, self.limits, &mut sink).during("unpack layer", layer.diff_id.short())?;
+        let unpacked =
+            unpack(reader, compression, self.limits, &mut sink).during("unpack layer", layer.diff_id.short())?;
         if unpacked.diff_id != layer.diff_id {
             return Err(Error::new(Kind::Corrupt, "unpack layer", layer.diff_id)
                 .because(format!("the content's diff ID is {}", unpacked.diff_id)));

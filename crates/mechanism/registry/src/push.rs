@@ -119,7 +119,7 @@ async fn put_manifest(session: &Session<'_>, manifest: &Descriptor, bytes: Vec<u
     call.headers.insert(CONTENT_TYPE, http::header(&manifest.media_type)?);
     call.body = bytes.into();
     let answer = session.expect(&call, &[StatusCode::CREATED, StatusCode::OK]).await?;
-    let told = http::text(&answer.response, "docker-content-digest").map(str::to_owned);
+    let told = http::text(answer.response.headers(), "docker-content-digest").map(str::to_owned);
     if let Some(told) = told.filter(|t| *t != manifest.digest.to_string()) {
         return Err(Error::new(Kind::Corrupt, "put manifest to", &answer.server)
             .because(format!("sent {}, the registry has {told}", manifest.digest)));

@@ -55,6 +55,16 @@ impl Call {
     }
 }
 
+/// A whole answer, small enough to hold.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+    /// After redirects.
+    pub(crate) uri: Uri,
+    pub(crate) server: Origin,
+}
+
 /// The head of an answer, and who gave it.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -116,6 +126,22 @@ impl<'a> Session<'a> {
             return Ok(answer);
         }
         Err(self.refusal(&call.operation, answer).await)
+    }
+
+    /// Gets a document of at most `max` bytes; a connection that is lost in the middle of it counts as any other.
+    pub(crate) async fn get(&self, call: &Call, max: u64) -> Result<Whole> {
+        let retry = self.http.options.retry;
+        let mut failed = 0;
+        loop {
+            let Answer { response, uri, server } = self.expect(call, &[StatusCode::OK]).await?;
+            let (head, body) = response.into_parts();
+            match self.http.read(&server, body, max).await {
+                Ok(bytes) => return Ok(Whole { headers: head.headers, bytes, uri, server }),
+                Err(trouble) if !trouble.lost || failed + 1 >= retry.attempts => return Err(trouble.error),
+                Err(_) => failed += 1,
+            }
+            tokio::time::sleep(retry.after(failed)).await;
+        }
     }
 
     /// Sends a body that streams, once; the credentials are those that earlier requests have settled.

@@ -27,7 +27,8 @@ pub(crate) fn config(options: &Options, extra: &[CertificateDer<'static>]) -> Re
     for path in &options.ca_bundles {
         let Ok(bundle) = std::fs::read(path) else { continue };
         // Bundles hold what old tools cannot read as well; take what is usable.
-        let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok));
+        let (added, _) =
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok));
         if added > 0 {
             break;
         }

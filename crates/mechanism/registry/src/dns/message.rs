@@ -120,10 +120,7 @@ pub(super) mod tests {
     fn answers_to_other_questions_are_not_taken() {
         let q = query(7, "registry.example", RecordType::A).unwrap();
         let good = answer(&q, &["192.0.2.1"], 0);
-        assert_eq!(
-            parse(&good, &q),
-            Some(Reply::Whole(Answer::Addresses(vec!["192.0.2.1".parse().unwrap()])))
-        );
+        assert_eq!(parse(&good, &q), Some(Reply::Whole(Answer::Addresses(vec!["192.0.2.1".parse().unwrap()]))));
         assert_eq!(parse(&good, &query(8, "registry.example", RecordType::A).unwrap()), None);
         assert_eq!(parse(&good, &query(7, "registry.exampla", RecordType::A).unwrap()), None);
         assert_eq!(parse(&q, &q), None);

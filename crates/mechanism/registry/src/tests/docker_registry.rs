@@ -52,8 +52,13 @@ impl Registry {
         );
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config.replace("DIR", place)).unwrap();
-        let mut child =
-            command("docker-registry").arg("serve").arg(&path).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = command("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = log
             .by_ref()
@@ -97,10 +102,26 @@ fn certificates(dir: &Path) {
     let leaf = ["req", "-subj", "/CN=registry.test", "-keyout", &key, "-out", &request];
     run("openssl", &[&leaf[..], &new_key[..]].concat());
     std::fs::write(&extensions, "subjectAltName=DNS:registry.test\nbasicConstraints=CA:FALSE\n").unwrap();
-    run("openssl", &[
-        "x509", "-req", "-days", "2", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-out", &cert,
-        "-extfile", &extensions,
-    ]);
+    run(
+        "openssl",
+        &[
+            "x509",
+            "-req",
+            "-days",
+            "2",
+            "-in",
+            &request,
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-CAcreateserial",
+            "-out",
+            &cert,
+            "-extfile",
+            &extensions,
+        ],
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests run the peers' programs")]

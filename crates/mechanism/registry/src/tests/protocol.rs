@@ -116,10 +116,12 @@ fn a_rate_limit_is_waited_for_if_short_and_told_otherwise() {
 fn a_registry_that_is_broken_for_a_moment_is_asked_again() {
     let fake = Fake::start(|_, n| match n {
         0 => Reply::new(503),
-        1 => Reply::ok("cut").cut(0).header("Content-Length", 100),
-        _ => Reply::manifest(media::INDEX, INDEX),
+        // Lost before the first byte of the answer's body, and in the middle.
+        1 => Reply::ok("{}").cut(0),
+        2 => Reply::ok("{}").cut(1),
+        _ => Reply::ok(r#"{"tags":["1"]}"#),
     });
-    assert!(tags(&client(), &fake.reference("x")).is_ok());
+    assert_eq!(tags(&client(), &fake.reference("x")).unwrap(), ["1"]);
     let fake = Fake::start(|_, _| Reply::new(502).body("<html>"));
     let e = tags(&client(), &fake.reference("x")).unwrap_err();
     assert_eq!((e.kind(), fake.seen().len()), (Kind::Unavailable, 3));
@@ -128,8 +130,9 @@ fn a_registry_that_is_broken_for_a_moment_is_asked_again() {
 #[test]
 fn tags_come_in_pages() {
     let fake = Fake::start(|seen, _| match seen.target.as_str() {
-        "/v2/a/tags/list" => Reply::ok(r#"{"name":"a","tags":["1","2"]}"#)
-            .header("Link", "</v2/a/tags/list?last=2&n=2>; rel=\"next\""),
+        "/v2/a/tags/list" => {
+            Reply::ok(r#"{"name":"a","tags":["1","2"]}"#).header("Link", "</v2/a/tags/list?last=2&n=2>; rel=\"next\"")
+        }
         "/v2/a/tags/list?last=2&n=2" => Reply::ok(r#"{"name":"a","tags":["3"]}"#),
         _ => Reply::ok(r#"{"name":"b","tags":null}"#),
     });

@@ -47,12 +47,15 @@ fn platform(text: &str) -> Platform {
 
 /// Four layers in three compressions; the last one links to a file of the first.
 fn sample() -> TestImage {
-    image("amd64", &[
-        tar(&[Entry::File("base", b"base"), Entry::File("big", &noise(1, 3_000_000))]),
-        tar(&[Entry::File("big2", &noise(2, 2_000_000))]),
-        tar(&[Entry::File("plain", &noise(3, 700_000))]),
-        tar(&[Entry::Hardlink("link", "base"), Entry::File("top", b"top")]),
-    ])
+    image(
+        "amd64",
+        &[
+            tar(&[Entry::File("base", b"base"), Entry::File("big", &noise(1, 3_000_000))]),
+            tar(&[Entry::File("big2", &noise(2, 2_000_000))]),
+            tar(&[Entry::File("plain", &noise(3, 700_000))]),
+            tar(&[Entry::Hardlink("link", "base"), Entry::File("top", b"top")]),
+        ],
+    )
 }
 
 /// Pushes an index of two platforms as `NAME:1`; returns its digest and the image for amd64.
@@ -77,9 +80,9 @@ fn an_image_keeps_its_digest_from_registry_to_store_to_registry_to_store() {
     assert_eq!(pulled.id, amd64.config.descriptor.digest);
     assert_eq!(pulled.digests, [name.with_digest(index)]);
     assert_eq!(pulled.names, [name.clone()]);
-    for (layer, (bytes, outcome)) in amd64.layers.iter().map(|l| {
-        (l, *record.0.lock().unwrap().get(&l.descriptor.digest.short()).unwrap())
-    }) {
+    for (layer, (bytes, outcome)) in
+        amd64.layers.iter().map(|l| (l, *record.0.lock().unwrap().get(&l.descriptor.digest.short()).unwrap()))
+    {
         assert_eq!((bytes, outcome), (layer.descriptor.size, "done"));
         assert!(first.read_blob(&layer.descriptor.digest, 1 << 30).unwrap() == layer.bytes);
     }
@@ -182,7 +185,8 @@ fn a_password_opens_a_private_registry_in_both_directions() {
     push(&login("secret"), &store, &image, &registry.reference("copy:1"), &Silent).unwrap();
     let e = push(&client(), &store, &image, &registry.reference("copy:2"), &Silent).unwrap_err();
     assert_eq!(e.kind(), Kind::Denied);
-    let e = pull(&login("secret"), &store, &registry.reference("app:none"), &PullOptions::default(), &Silent).unwrap_err();
+    let e =
+        pull(&login("secret"), &store, &registry.reference("app:none"), &PullOptions::default(), &Silent).unwrap_err();
     assert_eq!(e.kind(), Kind::NotFound);
     assert!(e.to_string().contains("manifest unknown"), "{e}");
 }
