@@ -156,11 +156,11 @@ impl<'a> Session<'a> {
     }
 
     /// Words an answer that is a refusal.
-    pub(crate) async fn refusal(&self, operation: &Cow<'static, str>, answer: Answer) -> Error {
+    pub(crate) async fn refusal(&self, operation: &str, answer: Answer) -> Error {
         let Answer { response, server, .. } = answer;
         let (status, retry_after) = (response.status(), retry_after(&response));
         let body = self.http.read_error(&server, response.into_body()).await;
-        self.word(operation.clone(), &server, status, retry_after, &body)
+        self.word(operation.to_owned().into(), &server, status, retry_after, &body)
     }
 
     fn word(

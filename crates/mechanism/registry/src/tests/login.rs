@@ -144,7 +144,11 @@ fn a_redirect_takes_no_credentials_along() {
     let (client, reference) = (password(&fake), fake.reference("x"));
     let session = Session::new(&client.http, &reference, Access::Pull, &[]).unwrap();
     let mut got = Vec::new();
-    client.run(download(&session, &blob, &mut |d| Ok(got.extend_from_slice(&d)))).unwrap();
+    let mut take = |data: hyper::body::Bytes| {
+        got.extend_from_slice(&data);
+        Ok(())
+    };
+    client.run(download(&session, &blob, &mut take)).unwrap();
     assert_eq!(got, content);
     assert_eq!(storage.seen()[0].header("authorization"), None);
     // Within the registry the redirect keeps them.

@@ -79,7 +79,7 @@ fn an_image_keeps_its_digest_from_registry_to_store_to_registry_to_store() {
     assert_eq!(pulled.manifest.digest, amd64.manifest.descriptor.digest);
     assert_eq!(pulled.id, amd64.config.descriptor.digest);
     assert_eq!(pulled.digests, [name.with_digest(index)]);
-    assert_eq!(pulled.names, [name.clone()]);
+    assert_eq!(pulled.names, std::slice::from_ref(&name));
     for (layer, (bytes, outcome)) in
         amd64.layers.iter().map(|l| (l, *record.0.lock().unwrap().get(&l.descriptor.digest.short()).unwrap()))
     {

@@ -19,7 +19,11 @@ fn fetch(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> (Res
     let (client, reference) = (client(), fake.reference("x"));
     let session = Session::new(&client.http, &reference, Access::Pull, &[]).unwrap();
     let mut got = Vec::new();
-    let result = client.run(download(&session, &blob, &mut |d| Ok(got.extend_from_slice(&d))));
+    let mut take = |data: hyper::body::Bytes| {
+        got.extend_from_slice(&data);
+        Ok(())
+    };
+    let result = client.run(download(&session, &blob, &mut take));
     (result.map(|()| got), fake.seen())
 }
 
