@@ -4,5 +4,32 @@
 //! Invariants: state lies on disk and in the kernel, never in a process that must go on living; a container is alive
 //! exactly while its supervisor holds the lock on its run directory; nothing here pulls.
 
+mod attach;
+mod compat;
+mod config;
+mod create;
+mod device;
+mod images;
+mod lifecycle;
+mod network;
+mod record;
+mod recover;
 pub mod request;
+mod rootfs;
+pub mod signal;
+mod spec;
+mod start;
+mod starter;
+mod supervise;
+mod time;
+mod users;
 pub mod view;
+
+pub use attach::{Attachment, Frame};
+pub use config::{Config, Engine};
+pub use lifecycle::RemoveOptions;
+pub use start::{Attach, Started};
+pub use supervise::supervise;
+
+/// The hidden verb by which a launcher becomes a supervisor: `tare __supervise HANDOVER`.
+pub const SUPERVISE: &str = "__supervise";

@@ -121,7 +121,9 @@ impl Become {
         }
         let error = Error::new(Kind::CommandNotFound, "execute", format!("{command:?}"));
         if command.contains('/') {
-            error.because("no such file or directory").hint("the path is inside the container: look with `--entrypoint ls`")
+            error
+                .because("no such file or directory")
+                .hint("the path is inside the container: look with `--entrypoint ls`")
         } else {
             let path = path_of(&self.plan.env);
             error
@@ -143,7 +145,10 @@ fn candidates(command: &str, env: &[String]) -> Vec<String> {
     if command.is_empty() {
         return Vec::new();
     }
-    path_of(env).split(':').map(|dir| if dir.is_empty() { command.to_owned() } else { format!("{dir}/{command}") }).collect()
+    path_of(env)
+        .split(':')
+        .map(|dir| if dir.is_empty() { command.to_owned() } else { format!("{dir}/{command}") })
+        .collect()
 }
 
 /// Writes the profile for the next exec (apparmor(7)); the newer path first.

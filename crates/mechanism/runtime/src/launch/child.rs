@@ -83,7 +83,8 @@ fn set_stdio(inputs: &Inputs<'_>) -> Result<()> {
     let fail = |e| Error::io("set", "standard streams", e);
     match (&inputs.prepared.terminal, inputs.stdio) {
         (Some(terminal), _) => {
-            rustix::process::ioctl_tiocsctty(&terminal.slave).map_err(|e| Error::io("set", "controlling terminal", e))?;
+            rustix::process::ioctl_tiocsctty(&terminal.slave)
+                .map_err(|e| Error::io("set", "controlling terminal", e))?;
             replace_stdio(terminal.slave.as_fd(), terminal.slave.as_fd(), terminal.slave.as_fd()).map_err(fail)
         }
         (None, Some(s)) => replace_stdio(s.stdin.as_fd(), s.stdout.as_fd(), s.stderr.as_fd()).map_err(fail),

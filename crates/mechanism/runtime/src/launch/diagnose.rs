@@ -46,7 +46,9 @@ fn missing_interpreter(path: &CStr, shown: &str) -> Error {
         let error = Error::new(Kind::CommandNotFound, "execute", format!("{shown:?}"));
         if interpreter.ends_with('\r') {
             return error
-                .because(format!("its first line names the interpreter {interpreter:?}: the file has Windows line ends (CRLF)"))
+                .because(format!(
+                    "its first line names the interpreter {interpreter:?}: the file has Windows line ends (CRLF)"
+                ))
                 .hint("convert it: sed -i 's/\\r$//' FILE");
         }
         let program = interpreter.split_whitespace().next().unwrap_or_default().to_owned();
@@ -67,7 +69,8 @@ fn denied(path: &CStr, shown: &str) -> Error {
     let error = Error::new(Kind::CommandNotExecutable, "execute", format!("{shown:?}")).because("permission denied");
     if let Ok(stat) = rustix::fs::stat(path) {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Error::new(Kind::CommandNotExecutable, "execute", format!("{shown:?}")).because("it is a directory");
+            return Error::new(Kind::CommandNotExecutable, "execute", format!("{shown:?}"))
+                .because("it is a directory");
         }
         if stat.st_mode & 0o111 == 0 {
             return error.because("permission denied: no execute bit is set").hint(format!("chmod +x {shown}"));
@@ -93,7 +96,11 @@ fn wrong_format(path: &CStr, shown: &str) -> Error {
     let error = Error::new(Kind::CommandNotExecutable, "execute", format!("{shown:?}"));
     if start.starts_with(b"\x7fELF") && start.len() > 20 {
         let little = start[5] == 1;
-        let machine = if little { u16::from_le_bytes([start[18], start[19]]) } else { u16::from_be_bytes([start[18], start[19]]) };
+        let machine = if little {
+            u16::from_le_bytes([start[18], start[19]])
+        } else {
+            u16::from_be_bytes([start[18], start[19]])
+        };
         let has = machine_name(machine);
         let host = std::env::consts::ARCH;
         if has != host {
@@ -106,7 +113,9 @@ fn wrong_format(path: &CStr, shown: &str) -> Error {
     if start.is_empty() {
         return error.because("the file is empty");
     }
-    error.because("it is neither a program nor a script with #! in its first line").hint("begin the script with #!/bin/sh")
+    error
+        .because("it is neither a program nor a script with #! in its first line")
+        .hint("begin the script with #!/bin/sh")
 }
 
 fn machine_name(machine: u16) -> &'static str {

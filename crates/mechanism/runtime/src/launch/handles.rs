@@ -1,5 +1,6 @@
 //! What is opened on the host before the clone, in the order in which the child's steps use it.
 
+use crate::cgroup::{self, CgroupPlan, Layout, Version};
 use crate::plan::{LaunchPlan, MountPlan, Source, Step};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -27,6 +28,15 @@ impl Prepared {
     /// The root filesystem, to look things up in it.
     pub fn root(&self) -> rustix::fd::BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Adds a mount that the plan could not name: a detached tree, to be placed after all others.
+    pub fn add_mount(&mut self, plan: &mut LaunchPlan, target: &str, tree: OwnedFd) {
+        let source = Source::Filesystem { kind: "bind".to_owned(), name: String::new(), options: Vec::new() };
+        let mount = MountPlan { target: target.to_owned(), source, set: 0, clear: 0, propagation: None };
+        let last = plan.steps.iter().rposition(|s| matches!(s, Step::Mount(_))).map_or(0, |i| i + 1);
+        plan.steps.insert(last, Step::Mount(mount));
+        self.mounts.push(Some(tree));
     }
 
     /// The terminal's master side, once: its owner relays it.
@@ -67,6 +77,40 @@ pub struct CgroupMount {
     pub links: Vec<String>,
     /// A detached mount of the group.
     pub tree: OwnedFd,
+}
+
+/// What /sys/fs/cgroup shows inside: this group of every hierarchy, each under the name by which programs look for it.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn cgroup_mounts(layout: &Layout, plan: &CgroupPlan) -> Result<Vec<CgroupMount>> {
+    let lone = layout.mode() == cgroup::Mode::V2;
+    let mut out = Vec::new();
+    for h in &layout.hierarchies {
+        let (name, links) = match (h.version, &h.name) {
+            (Version::V2, _) if lone => (String::new(), Vec::new()),
+            (Version::V2, _) => ("unified".to_owned(), Vec::new()),
+            (Version::V1, Some(name)) => (name.clone(), Vec::new()),
+            (Version::V1, None) if h.controllers.len() > 1 => (h.controllers.join(","), h.controllers.clone()),
+            (Version::V1, None) => (h.controllers.join(","), Vec::new()),
+        };
+        let path = h.mount_point.join(plan.path.trim_start_matches('/'));
+        let Some(text) = path.to_str() else { continue };
+        let tree = clone_tree(CWD, text, false).map_err(|e| Error::io("open cgroup", text, e))?;
+        out.push(CgroupMount { name, links, tree });
+    }
+    Ok(out)
+}
+
+/// A detached, private copy of what is mounted at a path.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn clone_mount(path: &str) -> Result<OwnedFd> {
+    let tree = clone_tree(CWD, path, false).map_err(|e| Error::io("bind", path, e))?;
+    let attributes = Attributes { propagation: PRIVATE, ..Default::default() };
+    tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, false).during("bind", path)?;
+    Ok(tree)
 }
 
 /// A detached copy of a mount, to be moved elsewhere: the way of a bind mount.
@@ -118,7 +162,7 @@ pub(super) fn new_filesystem(kind: &str, name: &str, options: &[String], set: u6
 }
 
 /// What the kernel wrote into the context's log: lines like `e tmpfs: Bad value for 'size'`.
-pub(crate) fn kernel_words(fs: &OwnedFd) -> Option<String> {
+pub fn kernel_words(fs: &OwnedFd) -> Option<String> {
     let mut buffer = [0u8; 512];
     let mut last = None;
     while let Ok(n) = rustix::io::read(fs, &mut buffer[..]) {
@@ -157,9 +201,10 @@ pub fn prepare(plan: &LaunchPlan, root: OwnedFd, cgroup_mounts: Vec<CgroupMount>
 }
 
 fn open_bind(mount: &MountPlan, bind: &crate::plan::Bind) -> Result<OwnedFd> {
-    let path = bind.path.to_str().ok_or_else(|| {
-        Error::new(Kind::Invalid, "bind", bind.path.display()).because("the path is not valid UTF-8")
-    })?;
+    let path = bind
+        .path
+        .to_str()
+        .ok_or_else(|| Error::new(Kind::Invalid, "bind", bind.path.display()).because("the path is not valid UTF-8"))?;
     let tree = clone_tree(CWD, path, bind.recursive).map_err(|e| Error::io("bind", path, e))?;
     let set = |attributes, recursive| {
         tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, recursive).during("bind", path)
@@ -177,8 +222,8 @@ fn open_bind(mount: &MountPlan, bind: &crate::plan::Bind) -> Result<OwnedFd> {
 /// Opens both sides through the devpts instance itself: no path of the container is walked.
 fn open_terminal(devpts: &OwnedFd) -> Result<Terminal> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::openat(devpts, "ptmx", flags, Mode::empty())
-        .map_err(|e| Error::io("open terminal", "ptmx", e))?;
+    let master =
+        rustix::fs::openat(devpts, "ptmx", flags, Mode::empty()).map_err(|e| Error::io("open terminal", "ptmx", e))?;
     rustix::pty::unlockpt(&master).map_err(|e| Error::io("unlock terminal", "", e))?;
     let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(|e| Error::io("open terminal", "slave", e))?;

@@ -27,7 +27,7 @@ mod status;
 mod step;
 
 pub use exec::{ExecPlan, exec};
-pub use handles::{CgroupHandles, CgroupMount, Prepared, Terminal, prepare};
+pub use handles::{CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, prepare};
 pub use resolve::{in_root, mkdir_in_root};
 
 use crate::plan::LaunchPlan;

@@ -38,7 +38,9 @@ impl<'a> Stage<'a> {
             Step::IsolateMounts => isolate(),
             Step::EnterRoot => self.enter_root(),
             Step::Mount(plan) => self.mount(plan),
-            Step::Devices(devices) => devices.iter().try_for_each(|d| self.device(d)).and_then(|()| self.device_links()),
+            Step::Devices(devices) => {
+                devices.iter().try_for_each(|d| self.device(d)).and_then(|()| self.device_links())
+            }
             Step::Console => self.console(),
             Step::DetachHost => self.detach_host(),
             Step::Hostname(name) => {
@@ -145,7 +147,9 @@ impl<'a> Stage<'a> {
     fn place(&self, tree: &OwnedFd, target: &str, directory: bool, more: ResolveFlags) -> Result<()> {
         let point = mount_point(self.root()?, target, directory, more)?;
         attach(tree, point.as_fd(), "").map_err(|e| match e {
-            Errno::NOTDIR => Error::io("mount", target, e).because("a file cannot be mounted on a directory, or the other way round"),
+            Errno::NOTDIR => {
+                Error::io("mount", target, e).because("a file cannot be mounted on a directory, or the other way round")
+            }
             e => Error::io("mount", target, e),
         })
     }
@@ -185,14 +189,14 @@ impl<'a> Stage<'a> {
             "b" => FileType::BlockDevice,
             "p" => FileType::Fifo,
             other => {
-                return Err(Error::new(Kind::Invalid, "make device", &d.path).because(format!("type {other:?} is none of c, b, u, p")));
+                return Err(Error::new(Kind::Invalid, "make device", &d.path)
+                    .because(format!("type {other:?} is none of c, b, u, p")));
             }
         };
         let (dir, name) = split(&d.path);
         let parent = mkdir_in_root(self.root()?, dir)?;
         let number = |n: i64| u32::try_from(n).map_err(|_| Error::new(Kind::Invalid, "make device", &d.path));
-        let (major, minor) =
-            if kind == FileType::Fifo { (0, 0) } else { (number(d.major)?, number(d.minor)?) };
+        let (major, minor) = if kind == FileType::Fifo { (0, 0) } else { (number(d.major)?, number(d.minor)?) };
         // The umask is 0 here: the mode is what was asked for.
         let mode = Mode::from_raw_mode(d.file_mode.unwrap_or(0o666) & 0o7777);
         match rustix::fs::mknodat(&parent, name, kind, mode, rustix::fs::makedev(major, minor)) {
@@ -244,7 +248,8 @@ impl<'a> Stage<'a> {
                 let error = Error::io("set sysctl", key, e);
                 if e == Errno::NOENT { error.hint("this kernel has no such parameter") } else { error }
             })?;
-            rustix::io::write(file, value.as_bytes()).map_err(|e| Error::io("set sysctl", format!("{key}={value}"), e))?;
+            rustix::io::write(file, value.as_bytes())
+                .map_err(|e| Error::io("set sysctl", format!("{key}={value}"), e))?;
         }
         Ok(())
     }
@@ -267,7 +272,9 @@ impl<'a> Stage<'a> {
         let null = in_root_with(self.root()?, "/dev/null", OFlags::PATH, ResolveFlags::NO_SYMLINKS)
             .map_err(|e| Error::io("open", "/dev/null", e))?;
         let device = rustix::fs::fstat(&null).map_err(|e| Error::io("look at", "/dev/null", e))?;
-        if device.st_rdev != rustix::fs::makedev(1, 3) || FileType::from_raw_mode(device.st_mode) != FileType::CharacterDevice {
+        if device.st_rdev != rustix::fs::makedev(1, 3)
+            || FileType::from_raw_mode(device.st_mode) != FileType::CharacterDevice
+        {
             return Err(Error::new(Kind::Denied, "mask paths", "").because("/dev/null is not the null device"));
         }
         let mut empty = None;

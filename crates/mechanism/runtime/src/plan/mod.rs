@@ -87,7 +87,9 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
         }
     }
     if create.contains(&NamespaceKind::User) || join.iter().any(|(k, _)| *k == NamespaceKind::User) {
-        return Err(Error::new(Kind::Unsupported, "plan container", "").because("user namespaces are not supported yet"));
+        return Err(
+            Error::new(Kind::Unsupported, "plan container", "").because("user namespaces are not supported yet")
+        );
     }
     if !create.contains(&NamespaceKind::Mount) {
         return Err(bad("a mount namespace of its own is needed"));
@@ -163,8 +165,16 @@ fn devices(asked: &[LinuxDevice]) -> Vec<LinuxDevice> {
 /// Only parameters of namespaces that the container has may be set: the others are the whole host's.
 fn check_sysctls(sysctls: &BTreeMap<String, String>, create: &[NamespaceKind]) -> Result<()> {
     const IPC: [&str; 10] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.msg_next_id", "kernel.sem_next_id",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.msg_next_id",
+        "kernel.sem_next_id",
     ];
     for key in sysctls.keys() {
         let dotted = key.replace('/', ".");

@@ -1,0 +1,82 @@
+//! Where everything lies, and the engine itself.
+
+use crate::record::Dirs;
+use std::path::{Path, PathBuf};
+use tare_model::{Error, Kind, Result};
+use tare_store::Store;
+
+/// Where one engine keeps its things. Two configurations with different roots share nothing.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Durable state: absolute.
+    pub root: PathBuf,
+    /// State of this boot: absolute.
+    pub run: PathBuf,
+    /// For tests of what happens then: fail, or be killed, at a named step. `name` or `name:kill`.
+    pub fault: Option<String>,
+}
+
+/// The engine: every verb is a method.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) instance: String,
+}
+
+impl Engine {
+    /// Opens the engine; nothing is made or started by that.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if a path is not absolute.
+    pub fn open(config: Config) -> Result<Engine> {
+        if !config.run.is_absolute() {
+            return Err(Error::new(Kind::Invalid, "open engine", config.run.display())
+                .because("the run directory must be an absolute path"));
+        }
+        let store = Store::open(&config.root)?;
+        let instance = tare_network::Instance::names(&config.root).1;
+        Ok(Engine { config, store, instance })
+    }
+
+    /// Images, volumes and the rest of what lies on disk.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The name under which this root's bridge, firewall table and cgroups stand in the kernel.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    pub(crate) fn dirs(&self, id: &str) -> Dirs {
+        Dirs { state: self.store.container_dir(id), run: self.run_dir(id) }
+    }
+
+    pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
+        self.config.run.join("containers").join(id)
+    }
+
+    /// The container's cgroup, below each hierarchy's mount.
+    pub(crate) fn cgroup_path(&self, id: &str) -> String {
+        format!("/{}/{id}", self.instance)
+    }
+
+    /// A place where a test can make a start fail, or the process die.
+    pub(crate) fn fault(&self, step: &'static str) -> Result<()> {
+        let Some(asked) = &self.config.fault else { return Ok(()) };
+        let (name, how) = asked.split_once(':').unwrap_or((asked, "fail"));
+        if name != step {
+            return Ok(());
+        }
+        if how == "kill" {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        Err(Error::new(Kind::System, "inject fault", step).because("asked for by a test"))
+    }
+}
+
+/// Reads a small file whole; empty if it is not there.
+pub(crate) fn read_or_empty(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

@@ -1,0 +1,451 @@
+//! `create`: from a request to a container that only has to be started.
+
+use crate::record::{Dirs, Durable, Mounted, Record, write_json};
+use crate::request::{MountKind, MountRequest, NamespaceMode, NetworkMode, RunRequest, Source};
+use crate::view::{Container, State};
+use crate::{Engine, time};
+use rustix::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tare_model::image::{ImageConfig, Platform, RunConfig};
+use tare_model::{Context, Digest, Error, Kind, Result, Undo};
+use tare_runtime::security::capability;
+use tare_store::{AddressRequest, Cidr, Durability, Image, NewContainer, VolumeSpec};
+
+/// docker's PATH for containers whose image sets none.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A container that was just made, and the lock under which it was.
+pub(crate) struct Made {
+    pub(crate) record: Record,
+    pub(crate) lock: OwnedFd,
+}
+
+impl Engine {
+    /// Makes a container without starting it. Durable.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` for the image, `Kind::AlreadyExists` for the name, `Kind::Invalid` for contradictions.
+    pub fn create(&self, request: &RunRequest) -> Result<Container> {
+        let made = self.make(request, Durability::Durable)?;
+        let dirs = self.dirs(&made.record.id);
+        let _ = std::fs::remove_dir_all(&dirs.run);
+        drop(made.lock);
+        Ok(made.record.view(self, made.record.name()))
+    }
+
+    /// The work of `create`; `run --rm` needs nothing durable.
+    ///
+    /// The lock says that somebody is at work on the container until its description is written.
+    pub(crate) fn make(&self, request: &RunRequest, durability: Durability) -> Result<Made> {
+        let image = self.source_image(&request.source)?;
+        let mut record = self.decide(request, image.as_ref())?;
+        self.check_modes(&record)?;
+        let mut undo = Undo::new();
+        let dirs = self.dirs(&record.id);
+        let lock = dirs.try_lock()?.ok_or_else(|| Error::new(Kind::InUse, "lock container", &record.id))?;
+        let run = dirs.run.clone();
+        undo.push("make run directory", move || std::fs::remove_dir_all(&run).during("remove", run.display()));
+        let volumes = self.make_volumes(&mut record, &mut undo)?;
+        self.fault("volumes")?;
+        let network = match request.network {
+            NetworkMode::Bridge => Some(self.bridge_instance()?),
+            _ => None,
+        };
+        let addresses: Vec<AddressRequest> = network.iter().map(address_request).collect();
+        let new = NewContainer {
+            id: &record.id,
+            name: request.name.as_deref(),
+            image: record.image_id,
+            layers: &record.layers,
+            created: jiff::Timestamp::now().as_nanosecond() as i64,
+            addresses: &addresses,
+            volumes: &volumes,
+            durability,
+        };
+        let reserved = match self.store.reserve_container(&new) {
+            // The holder may be a container that is long gone: lost in a crash, and to be removed at its end.
+            Err(e) if e.kind() == Kind::AlreadyExists && self.recover_all()? > 0 => {
+                self.store.reserve_container(&new)?
+            }
+            other => other?,
+        };
+        let id = record.id.clone();
+        undo.push("reserve container", move || {
+            self.store.release_container(&id, durability)?;
+            self.store.release_addresses(&id)?;
+            self.store.remove_container_dir(&id)
+        });
+        record.request.name = Some(reserved.name);
+        record.address = reserved.addresses.iter().find_map(|a| match a {
+            std::net::IpAddr::V4(v4) => Some(*v4),
+            std::net::IpAddr::V6(_) => None,
+        });
+        self.fault("reserve")?;
+        if matches!(record.request.source, Source::Image(_)) {
+            self.make_upper(&dirs, &record)?;
+        }
+        let durable = if durability == Durability::Durable { Durable::Yes } else { Durable::No };
+        write_json(&dirs.state, "config.json", &record, durable)?;
+        self.fault("config")?;
+        undo.commit();
+        Ok(Made { record, lock })
+    }
+
+    fn source_image(&self, source: &Source) -> Result<Option<Image>> {
+        match source {
+            Source::Image(name) => {
+                let image = self.image(name)?;
+                check_platform(name, &image.config)?;
+                Ok(Some(image))
+            }
+            Source::Rootfs(path) => {
+                let meta = std::fs::metadata(path).during("use as root filesystem", path.display())?;
+                if !meta.is_dir() || !path.is_absolute() {
+                    return Err(Error::new(Kind::Invalid, "use as root filesystem", path.display())
+                        .because("it is not a directory given by an absolute path"));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Everything that follows from the request and the image alone.
+    pub(crate) fn decide(&self, request: &RunRequest, image: Option<&Image>) -> Result<Record> {
+        let defaults = image.map(|i| i.config.config.clone()).unwrap_or_default();
+        let id = tare_store::Store::new_id()?;
+        let hostname = match (&request.hostname, &request.uts, &request.network) {
+            (Some(h), _, _) => h.clone(),
+            (None, NamespaceMode::Host, _) | (None, _, NetworkMode::Host) => host_name(),
+            _ => id[..12].to_owned(),
+        };
+        let stop_signal = request.stop_signal.as_deref().or(defaults.stop_signal.as_deref());
+        let available = tare_kernel::capability::known();
+        let capabilities = if request.privileged {
+            tare_kernel::capability::bounding()
+        } else {
+            capability::adjust(capability::DEFAULT, &request.cap_add, &request.cap_drop, available)?
+        };
+        Ok(Record {
+            created_at: time::now(),
+            image_id: image.map(|i| i.id),
+            image: match &request.source {
+                Source::Image(name) => name.clone(),
+                Source::Rootfs(path) => path.display().to_string(),
+            },
+            layers: image.map(Image::diff_ids).unwrap_or_default(),
+            args: arguments(request, &defaults),
+            env: environment(request, &defaults, &hostname),
+            user: request.user.clone().unwrap_or_else(|| defaults.user.clone()),
+            cwd: working_directory(request, &defaults)?,
+            stop_signal: stop_signal.map_or(Ok(15), crate::signal::parse)?,
+            mounts: mounts(request, &defaults)?,
+            address: None,
+            capabilities: capabilities.0,
+            request: request.clone(),
+            defaults,
+            hostname,
+            id,
+        })
+    }
+
+    fn check_modes(&self, record: &Record) -> Result<()> {
+        let r = &record.request;
+        if record.args.is_empty() {
+            return Err(Error::new(Kind::Invalid, "create container", &record.image)
+                .because("no command is given, and the image has neither ENTRYPOINT nor CMD")
+                .hint("name a command after the image"));
+        }
+        if !r.ports.is_empty() && r.network != NetworkMode::Bridge {
+            return Err(Error::new(Kind::Invalid, "publish ports", "")
+                .because("only a container on the bridge has ports to publish"));
+        }
+        if matches!(r.network, NetworkMode::Container(_)) && r.hostname.is_some() {
+            return Err(Error::new(Kind::Invalid, "set host name", "")
+                .because("it belongs to the container whose network is shared"));
+        }
+        for mode in [&r.pid, &r.ipc, &r.uts, &r.cgroupns] {
+            if let NamespaceMode::Container(name) = mode {
+                self.store.container(name)?;
+            }
+        }
+        if let NetworkMode::Container(name) = &r.network {
+            self.store.container(name)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the volumes that are missing, and notes each one's directory.
+    fn make_volumes<'a>(&'a self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for mount in &mut record.mounts {
+            match &mount.request.kind {
+                MountKind::Volume { name, subpath, .. } => {
+                    let spec = VolumeSpec { name: name.clone(), labels: Default::default() };
+                    let (row, made) = self.store.volume_create(&spec)?;
+                    if made {
+                        let name = row.name.clone();
+                        undo.push("make volume", move || self.store.volume_remove(&name));
+                    }
+                    mount.anonymous = name.is_none();
+                    mount.source = Some(volume_path(&row.path, subpath.as_deref())?);
+                    mount.volume = Some(row.name.clone());
+                    if !names.contains(&row.name) {
+                        names.push(row.name);
+                    }
+                }
+                MountKind::Bind { source, create, .. } => {
+                    bind_source(source, *create)?;
+                    mount.source = Some(source.clone());
+                }
+                MountKind::Tmpfs { .. } => {}
+            }
+        }
+        Ok(names)
+    }
+
+    /// The container's own upper and work directories. The upper one's attributes are those of the container's `/`.
+    fn make_upper(&self, dirs: &Dirs, record: &Record) -> Result<()> {
+        let make = |name: &str| {
+            let path = dirs.state.join(name);
+            std::fs::create_dir(&path).during("make", path.display()).map(|()| path)
+        };
+        let upper = make("upper")?;
+        make("work")?;
+        let lowers = self.store.lowers_of(&record.layers);
+        let (mode, uid, gid) = match lowers.first().map(std::fs::metadata) {
+            Some(Ok(m)) => (m.mode() & 0o7777, m.uid(), m.gid()),
+            _ => (0o755, 0, 0),
+        };
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
+            .during("set mode of", upper.display())?;
+        if (uid, gid) != (0, 0) {
+            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).during("set owner of", upper.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    pub(crate) fn name(&self) -> &str {
+        self.request.name.as_deref().unwrap_or_default()
+    }
+
+    /// The container as it is told to callers, before it ever ran.
+    pub(crate) fn view(&self, engine: &Engine, name: &str) -> Container {
+        let dirs = engine.dirs(&self.id);
+        let from_image = matches!(self.request.source, Source::Image(_));
+        let lowers = engine.store.lowers_of(&self.layers);
+        Container {
+            id: self.id.clone(),
+            name: name.to_owned(),
+            created_at: self.created_at.clone(),
+            image_id: self.image_id,
+            image: self.image.clone(),
+            request: self.request.clone(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            state: State::Created,
+            pid: None,
+            supervisor_pid: None,
+            started_at: None,
+            exit: None,
+            address: None,
+            prefix_len: None,
+            gateway: None,
+            mac: None,
+            ports: Vec::new(),
+            mounts: self.mounts.iter().map(Mounted::view).collect(),
+            lowers: lowers.iter().map(|p| p.display().to_string()).collect(),
+            upper: from_image.then(|| dirs.state.join("upper").display().to_string()),
+            log_path: dirs.log().display().to_string(),
+            cgroup: engine.cgroup_path(&self.id),
+            capabilities: capability::names(tare_kernel::capability::Set(self.capabilities)),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn address_request(instance: &tare_network::Instance) -> AddressRequest {
+    AddressRequest {
+        network: instance.bridge.clone(),
+        pool: Cidr { address: instance.subnet.address().into(), prefix: instance.subnet.prefix() },
+        exclude: vec![instance.gateway.into()],
+        wanted: None,
+    }
+}
+
+fn check_platform(name: &str, config: &ImageConfig) -> Result<()> {
+    let (image, host) = (config.platform(), Platform::host());
+    // An image that says nothing is taken at its word: nothing.
+    if image.architecture.is_empty() || image.runs_on(&host) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Unsupported, "run image", name)
+        .because(format!("it is for {image}, and this host is {host}"))
+        .hint(format!("pull the image for this platform: tare pull --platform {host} {name}")))
+}
+
+fn arguments(request: &RunRequest, defaults: &RunConfig) -> Vec<String> {
+    let command = |kept: bool| match (&request.command[..], &defaults.cmd) {
+        ([], Some(cmd)) if kept => cmd.clone(),
+        (given, _) => given.to_vec(),
+    };
+    match (&request.entrypoint, &defaults.entrypoint) {
+        // A new entrypoint drops the image's CMD: it was written for the old one.
+        (Some(entry), _) => [entry.clone(), command(false)].concat(),
+        (None, Some(entry)) => [entry.clone(), command(true)].concat(),
+        (None, None) => command(true),
+    }
+}
+
+fn environment(request: &RunRequest, defaults: &RunConfig, hostname: &str) -> Vec<String> {
+    let mut env: Vec<String> = Vec::new();
+    let mut set = |entry: &str| {
+        let key = entry.split('=').next().unwrap_or_default();
+        let same = |e: &String| e.split('=').next() == Some(key);
+        match (entry.contains('='), env.iter().position(same)) {
+            (true, Some(i)) => entry.clone_into(&mut env[i]),
+            (true, None) => env.push(entry.to_owned()),
+            (false, Some(i)) => drop(env.remove(i)),
+            (false, None) => {}
+        }
+    };
+    set(DEFAULT_PATH);
+    set(&format!("HOSTNAME={hostname}"));
+    if request.tty {
+        set("TERM=xterm");
+    }
+    defaults.env.iter().chain(&request.env).for_each(|e| set(e));
+    env
+}
+
+fn working_directory(request: &RunRequest, defaults: &RunConfig) -> Result<String> {
+    let dir = request.workdir.as_deref().unwrap_or(&defaults.working_dir);
+    let dir = if dir.is_empty() { "/" } else { dir };
+    if !dir.starts_with('/') {
+        return Err(Error::new(Kind::Invalid, "set working directory", format!("{dir:?}"))
+            .because("it is not an absolute path"));
+    }
+    Ok(dir.to_owned())
+}
+
+/// The mounts asked for, and a volume for each of the image's VOLUMEs that is not covered.
+fn mounts(request: &RunRequest, defaults: &RunConfig) -> Result<Vec<Mounted>> {
+    let mut out: Vec<Mounted> = Vec::new();
+    let plain = |m: &MountRequest| Mounted { request: m.clone(), volume: None, anonymous: false, source: None };
+    for m in &request.mounts {
+        let m = MountRequest { target: clean(&m.target)?, ..m.clone() };
+        if out.iter().any(|o| o.request.target == m.target) {
+            return Err(Error::new(Kind::Invalid, "mount", &m.target).because("the path is mounted on twice"));
+        }
+        out.push(plain(&m));
+    }
+    for target in defaults.volumes.keys() {
+        let target = clean(target)?;
+        if !out.iter().any(|o| o.request.target == target) {
+            let kind = MountKind::Volume { name: None, copy_up: true, subpath: None };
+            out.push(plain(&MountRequest { kind, target, read_only: false }));
+        }
+    }
+    // What lies deeper is mounted later, whatever the order in which it was named.
+    out.sort_by_key(|m| m.request.target.split('/').count());
+    Ok(out)
+}
+
+/// An absolute path without `.`, `..` and doubled slashes; never the root itself.
+fn clean(path: &str) -> Result<String> {
+    let bad = |why: &str| Err(Error::new(Kind::Invalid, "mount", format!("{path:?}")).because(why));
+    if !path.starts_with('/') {
+        return bad("the path inside the container is not absolute");
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            p => parts.push(p),
+        }
+    }
+    if parts.is_empty() {
+        return bad("the container's root directory cannot be mounted on");
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn bind_source(source: &Path, create: bool) -> Result<()> {
+    match std::fs::symlink_metadata(source) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && create => {
+            std::fs::create_dir_all(source).during("make bind source", source.display())
+        }
+        Err(e) => {
+            let missing = e.kind() == std::io::ErrorKind::NotFound;
+            let error = Error::io("bind", source.display(), e);
+            Err(if missing {
+                error
+                    .because("no such file or directory on the host")
+                    .hint(format!("to have it made: --mount type=bind,src={},dst=TARGET,create", source.display()))
+            } else {
+                error
+            })
+        }
+    }
+}
+
+fn volume_path(data: &Path, subpath: Option<&str>) -> Result<PathBuf> {
+    let Some(sub) = subpath else { return Ok(data.to_owned()) };
+    // Resolved beneath the volume when it is mounted; a link out of it is not followed.
+    let bad = || Error::new(Kind::Invalid, "use volume path", format!("{sub:?}")).because("it leaves the volume");
+    if sub.starts_with('/') || sub.split('/').any(|p| p == "..") {
+        return Err(bad());
+    }
+    let path = data.join(sub);
+    let real = path.canonicalize().during("open", path.display())?;
+    if real.starts_with(data.canonicalize().during("open", data.display())?) { Ok(real) } else { Err(bad()) }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// An image id as people read it.
+pub(crate) fn short(id: &Digest) -> String {
+    id.short()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|s| (*s).to_owned()).collect()
+    }
+
+    #[test]
+    fn command_and_entrypoint_combine_as_in_docker() {
+        let image = RunConfig { entrypoint: Some(strings(&["/e"])), cmd: Some(strings(&["c"])), ..Default::default() };
+        let with = |entry: Option<&[&str]>, cmd: &[&str]| {
+            let request = RunRequest { entrypoint: entry.map(strings), command: strings(cmd), ..Default::default() };
+            arguments(&request, &image)
+        };
+        assert_eq!(with(None, &[]), ["/e", "c"]);
+        assert_eq!(with(None, &["x"]), ["/e", "x"]);
+        assert_eq!(with(Some(&["/n"]), &[]), ["/n"]);
+        assert_eq!(with(Some(&[]), &["x"]), ["x"]);
+    }
+
+    #[test]
+    fn later_variables_win_and_bare_names_remove() {
+        let image = RunConfig { env: strings(&["A=1", "PATH=/x"]), ..Default::default() };
+        let request = RunRequest { env: strings(&["A=2", "B=", "HOSTNAME"]), tty: true, ..Default::default() };
+        assert_eq!(environment(&request, &image, "h"), ["PATH=/x", "TERM=xterm", "A=2", "B="]);
+    }
+
+    #[test]
+    fn mount_targets_are_cleaned() {
+        assert_eq!(clean("/a//b/../c/").unwrap(), "/a/c");
+        assert!(clean("/../..").is_err());
+        assert!(clean("a").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Images as the engine sees them: one more name than the store knows.
+
+use crate::Engine;
+use tare_model::{Error, Kind, Result};
+use tare_store::Image;
+
+/// What `hello` stands for while no other image has that name: the starter image, made from this binary itself.
+pub(crate) const STARTER: &str = "localhost/hello:latest";
+
+impl Engine {
+    /// Finds an image by reference, id or id prefix. `hello` is the starter image, made on first use.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` with the command that would fetch it.
+    pub fn image(&self, name: &str) -> Result<Image> {
+        match self.store.image(name) {
+            Err(e) if e.kind() == Kind::NotFound && is_starter(name) => self.starter(),
+            other => other,
+        }
+    }
+
+    fn starter(&self) -> Result<Image> {
+        let binary = std::fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
+        match self.store.image(STARTER) {
+            Err(e) if e.kind() == Kind::NotFound => crate::starter::make(&self.store, &binary),
+            other => other,
+        }
+    }
+}
+
+fn is_starter(name: &str) -> bool {
+    matches!(name, "hello" | "hello:latest" | "localhost/hello" | STARTER)
+}

@@ -1,0 +1,354 @@
+//! From running to gone: stop, kill, wait, pause, update, rename, remove; and what the supervisor does at the end.
+
+use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
+use crate::record::{Record, open_process};
+use crate::view::{Container, Exit, State};
+use crate::{Engine, signal};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use tare_model::runtime_spec::LinuxResources;
+use tare_model::{Context, Error, Kind, Result};
+use tare_runtime::cgroup::{Group, Layout};
+use tare_store::Durability;
+
+/// How `rm` removes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes, too.
+    pub volumes: bool,
+}
+
+/// How long a killed container may take to disappear.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Sends a signal to a container's first process.
+    ///
+    /// # Errors
+    /// `Kind::State` if it does not run; `Kind::Invalid` for an unknown signal.
+    pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
+        let number = signal::parse(signal)?;
+        let (pidfd, _) = self.running(name, "kill container")?;
+        match tare_kernel::process::pidfd_signal(pidfd.as_fd(), number) {
+            // It ended just now: as good as killed.
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+            other => other.during("kill container", name),
+        }?;
+        if number == 9 {
+            // A frozen process dies only once it is thawed.
+            self.thaw_if_frozen(name)?;
+        }
+        Ok(())
+    }
+
+    /// Asks a container to end, and kills it when `timeout` seconds have passed. Returns when it has ended.
+    ///
+    /// # Errors
+    /// As kill(2). A container that does not run is none.
+    pub fn stop(&self, name: &str, signal: Option<&str>, timeout: Option<u32>) -> Result<()> {
+        let (row, record) = self.find(name)?;
+        let view = self.observe(&row)?;
+        if !matches!(view.state, State::Running | State::Paused) {
+            return Ok(());
+        }
+        let number = signal.map_or(Ok(record.stop_signal), signal::parse)?;
+        let seconds = timeout.or(record.request.stop_timeout).unwrap_or(10);
+        let Ok((pidfd, _)) = self.running(name, "stop container") else { return Ok(()) };
+        let watcher = self.watcher(&record.id);
+        let _ = tare_kernel::process::pidfd_signal(pidfd.as_fd(), number);
+        if view.state == State::Paused {
+            self.thaw_if_frozen(name)?;
+        }
+        if self.ended_within(&record.id, watcher.as_ref(), Duration::from_secs(seconds.into()))? {
+            return Ok(());
+        }
+        let _ = tare_kernel::process::pidfd_signal(pidfd.as_fd(), 9);
+        self.thaw_if_frozen(name)?;
+        if self.ended_within(&record.id, watcher.as_ref(), KILL_PATIENCE)? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::System, "stop container", name)
+            .because("it was killed, and has not gone after 10 seconds")
+            .hint("a process of it hangs in the kernel: look at `ps -o stat,wchan` of its processes"))
+    }
+
+    /// Waits until a container has ended, and says how.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`. For one that never ran, waits until it has.
+    pub fn wait(&self, name: &str) -> Result<Exit> {
+        let id = self.store.container(name)?.id;
+        loop {
+            let view = self.container(&id)?;
+            if let (State::Exited, Some(exit)) = (view.state, view.exit) {
+                return Ok(exit);
+            }
+            if let Ok(connection) = Attachment::connect(&self.run_dir(&id).join("attach"), 0) {
+                while let Some(frame) = connection.recv()? {
+                    if let Frame::Exit(exit) = frame {
+                        return Ok(exit);
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Connects to a running container's streams.
+    ///
+    /// # Errors
+    /// `Kind::State` if it does not run.
+    pub fn attach(&self, name: &str) -> Result<Attachment> {
+        let (_, view) = self.running(name, "attach to container")?;
+        if view.state == State::Paused {
+            return Err(Error::new(Kind::State, "attach to container", name)
+                .because("it is paused")
+                .hint(format!("tare unpause {name}")));
+        }
+        Attachment::connect(&self.run_dir(&view.id).join("attach"), WANTS_OUTPUT | SENDS_INPUT)
+    }
+
+    /// Freezes a running container.
+    ///
+    /// # Errors
+    /// `Kind::State` if it does not run or is frozen already.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let (_, view) = self.running(name, "pause container")?;
+        if view.state == State::Paused {
+            return Err(Error::new(Kind::State, "pause container", name).because("it is paused already"));
+        }
+        self.group(&view.cgroup)?.freeze().during("pause container", name)
+    }
+
+    /// Thaws a frozen container.
+    ///
+    /// # Errors
+    /// `Kind::State` if it is not frozen.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        let (_, view) = self.running(name, "unpause container")?;
+        if view.state != State::Paused {
+            return Err(Error::new(Kind::State, "unpause container", name).because("it is not paused"));
+        }
+        self.group(&view.cgroup)?.thaw().during("unpause container", name)
+    }
+
+    /// Changes a container's limits: at once if it runs, and for its next starts.
+    ///
+    /// # Errors
+    /// What the kernel refuses; nothing is recorded then.
+    pub fn update(&self, name: &str, limits: &LinuxResources) -> Result<Vec<String>> {
+        let (row, mut record) = self.find(name)?;
+        let view = self.observe(&row)?;
+        let merged = merge(&record.request.limits, limits);
+        if matches!(view.state, State::Running | State::Paused) {
+            self.group(&view.cgroup)?.update(limits).during("update container", name)?;
+        }
+        record.request.limits = merged;
+        self.write_record(&record)?;
+        Ok(Vec::new())
+    }
+
+    /// Gives a container another name. Durable.
+    ///
+    /// # Errors
+    /// `Kind::AlreadyExists`, `Kind::Invalid`.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let (row, mut record) = self.find(name)?;
+        self.store.rename_container(&row.id, new)?;
+        record.request.name = Some(new.to_owned());
+        self.write_record(&record)
+    }
+
+    /// Removes a container and everything of it.
+    ///
+    /// # Errors
+    /// `Kind::InUse` if it runs and `force` is not given.
+    pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        let row = self.store.container(name)?;
+        let view = match self.observe(&row) {
+            // A description that cannot be read is no reason to keep a container for ever.
+            Err(e) if e.kind() == Kind::Corrupt && options.force => {
+                self.recover_one(&row.id, None)?;
+                self.store.release_container(&row.id, Durability::Durable)?;
+                self.store.release_addresses(&row.id)?;
+                return self.store.remove_container_dir(&row.id);
+            }
+            // Recovery may have removed it just now.
+            Err(e) if e.kind() == Kind::NotFound && options.force => return Ok(()),
+            other => other?,
+        };
+        if matches!(view.state, State::Running | State::Paused) {
+            if !options.force {
+                return Err(Error::new(Kind::InUse, "remove container", name)
+                    .because(format!("it is {}", view.state.as_str()))
+                    .hint(format!("stop it first (tare stop {name}), or remove it by force (tare rm -f {name})")));
+            }
+            self.stop(&row.id, Some("KILL"), Some(10))?;
+        }
+        let dirs = self.dirs(&row.id);
+        // The supervisor is about to finish taking things down: the lock comes free when it has.
+        let end = Instant::now() + KILL_PATIENCE;
+        let lock = loop {
+            if let Some(lock) = dirs.try_lock()? {
+                break lock;
+            }
+            if Instant::now() > end {
+                return Err(Error::new(Kind::InUse, "remove container", name).because("its supervisor does not end"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let record = match dirs.record() {
+            Ok(record) => record,
+            // Removed at its end, by its supervisor.
+            Err(_) if !dirs.state.exists() => {
+                let _ = std::fs::remove_dir_all(&dirs.run);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        let result = if options.volumes || record.request.remove {
+            self.forget(&record, Durability::Durable)
+        } else {
+            self.store.release_container(&record.id, Durability::Durable)?;
+            self.store.release_addresses(&record.id)?;
+            self.store.remove_container_dir(&record.id)
+        };
+        let _ = std::fs::remove_dir_all(&dirs.run);
+        drop(lock);
+        result
+    }
+
+    /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
+    pub(crate) fn finish(&self, id: &str, mut exit: Exit, ports: Vec<OwnedFd>, announce: impl FnOnce(&Exit)) {
+        let dirs = self.dirs(id);
+        let record = dirs.record().ok();
+        let status = dirs.status().ok().flatten().unwrap_or_default();
+        // Processes beside the first one, if it had no PID namespace of its own; they count for the verdict, too.
+        let _ = self.kill_cgroup(&status.cgroup);
+        exit.oom_killed = self.group(&status.cgroup).and_then(|g| g.oom_kills()).is_ok_and(|n| n > 0);
+        if let Some(endpoint) = &status.endpoint {
+            let _ = self.unpublish(endpoint);
+        }
+        drop(ports);
+        let removed = record.as_ref().filter(|r| r.request.remove);
+        let released = removed.is_some_and(|r| self.release(r, Durability::Lazy).is_ok());
+        if !released {
+            let _ = dirs.write_exit(&exit);
+        }
+        announce(&exit);
+        // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
+        // container, the files by gc.
+        let _ = self.remove_cgroup(id);
+        if let Some(endpoint) = &status.endpoint {
+            let _ = self.await_device(endpoint);
+        }
+        if released {
+            let _ = self.store.release_addresses(id);
+            let _ = self.store.remove_container_dir(id);
+        }
+        if status.endpoint.is_some() {
+            let _ = self.release_bridge();
+        }
+        let _ = std::fs::remove_dir_all(&dirs.run);
+    }
+
+    /// The pidfd and view of a container that runs.
+    pub(crate) fn running(&self, name: &str, operation: &'static str) -> Result<(OwnedFd, Container)> {
+        let view = self.container(name)?;
+        let stopped = || {
+            Error::new(Kind::State, operation, name)
+                .because(format!("it is not running ({})", view.state.as_str()))
+                .hint(format!("tare start {name}"))
+        };
+        let (pid, _) = (view.pid.ok_or_else(stopped)?, ());
+        let status = self.dirs(&view.id).status()?.ok_or_else(stopped)?;
+        let pidfd = open_process(pid, status.pid_start).ok_or_else(stopped)?;
+        Ok((pidfd, view))
+    }
+
+    pub(crate) fn group(&self, path: &str) -> Result<Group> {
+        Group::open(&Layout::read()?, path)
+    }
+
+    fn thaw_if_frozen(&self, name: &str) -> Result<()> {
+        let Ok(row) = self.store.container(name) else { return Ok(()) };
+        match self.group(&self.cgroup_path(&row.id)) {
+            Ok(group) if group.is_frozen().unwrap_or(false) => group.thaw(),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_record(&self, record: &Record) -> Result<()> {
+        let dirs = self.dirs(&record.id);
+        crate::record::write_json(&dirs.state, "config.json", record, crate::record::Durable::Yes)
+    }
+
+    /// A connection that will hear of the end; none if it is over already.
+    fn watcher(&self, id: &str) -> Option<Attachment> {
+        Attachment::connect(&self.run_dir(id).join("attach"), 0).ok()
+    }
+
+    fn ended_within(&self, id: &str, watcher: Option<&Attachment>, limit: Duration) -> Result<bool> {
+        let end = Instant::now() + limit;
+        let Some(watcher) = watcher else { return Ok(!self.dirs(id).is_alive()?) };
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let mut fds = [PollFd::from_borrowed_fd(watcher.fd(), PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => match watcher.recv()? {
+                    Some(Frame::Exit(_)) | None => return Ok(true),
+                    Some(_) => {}
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("wait for", "container", e)),
+            }
+        }
+    }
+}
+
+/// The old limits with the new ones over them, field by field.
+fn merge(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
+    let both = (serde_json::to_value(old), serde_json::to_value(new));
+    let (Ok(mut old_value), Ok(new_value)) = both else { return new.clone() };
+    overlay(&mut old_value, new_value);
+    serde_json::from_value(old_value).unwrap_or_else(|_| new.clone())
+}
+
+fn overlay(old: &mut serde_json::Value, new: serde_json::Value) {
+    match (old, new) {
+        (serde_json::Value::Object(old), serde_json::Value::Object(new)) => {
+            for (key, value) in new {
+                overlay(old.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (old, new) => *old = new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tare_model::runtime_spec::{LinuxCpu, LinuxMemory};
+
+    #[test]
+    fn an_update_keeps_what_it_does_not_name() {
+        let old = LinuxResources {
+            memory: Some(LinuxMemory { limit: Some(1), swap: Some(2), ..Default::default() }),
+            ..Default::default()
+        };
+        let new = LinuxResources {
+            memory: Some(LinuxMemory { limit: Some(5), ..Default::default() }),
+            cpu: Some(LinuxCpu { shares: Some(7), ..Default::default() }),
+            ..Default::default()
+        };
+        let merged = merge(&old, &new);
+        assert_eq!(merged.memory.as_ref().unwrap().limit, Some(5));
+        assert_eq!(merged.memory.unwrap().swap, Some(2));
+        assert_eq!(merged.cpu.unwrap().shares, Some(7));
+    }
+}

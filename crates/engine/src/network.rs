@@ -1,0 +1,180 @@
+//! The default bridge, as the engine sees it: one row in the store, one lock, and what the mechanism does with both.
+
+use crate::record::Record;
+use crate::view::Port;
+use crate::{Engine, record};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+use tare_model::{Context, Error, Kind, Result};
+use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Transport};
+use tare_store::{Cidr, NetworkRow};
+
+/// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
+/// than they do.
+const LINGER: Duration = Duration::from_millis(150);
+/// A veth leaves the bridge some 15 ms after its namespace; on a busy host later.
+const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
+
+impl Engine {
+    /// The default network of this root, its subnet chosen once.
+    pub(crate) fn bridge_instance(&self) -> Result<Instance> {
+        let (bridge, _) = Instance::names(&self.config.root);
+        let row = match self.store.network(&bridge) {
+            Ok(row) => row,
+            Err(e) if e.kind() == Kind::NotFound => self.choose_network(&bridge)?,
+            Err(e) => return Err(e),
+        };
+        let corrupt = || Error::new(Kind::Corrupt, "read network", &bridge);
+        let subnet = match row.subnet {
+            Some(Cidr { address: IpAddr::V4(a), prefix }) => {
+                tare_network::Ipv4Net::new(a, prefix).ok_or_else(corrupt)?
+            }
+            _ => return Err(corrupt()),
+        };
+        let mtu = row.labels.get("mtu").and_then(|m| m.parse().ok()).unwrap_or(1500);
+        Instance::new(&self.config.root, subnet, mtu)
+    }
+
+    fn choose_network(&self, bridge: &str) -> Result<NetworkRow> {
+        let mut host = Host::open()?;
+        let occupied = host.occupied(Some(bridge))?;
+        let subnet = tare_network::choose_subnet(&occupied, &tare_network::subnet_candidates(&self.config.root))?;
+        let instance = Instance::new(&self.config.root, subnet, host.default_mtu()?)?;
+        self.store.put_network_if_absent(&NetworkRow {
+            name: bridge.to_owned(),
+            driver: "bridge".to_owned(),
+            subnet: Some(Cidr { address: subnet.address().into(), prefix: subnet.prefix() }),
+            gateway: Some(instance.gateway.into()),
+            labels: BTreeMap::from([("mtu".to_owned(), instance.mtu.to_string())]),
+            created: jiff::Timestamp::now().as_nanosecond() as i64,
+        })
+    }
+
+    /// Keeps whoever connects apart from whoever removes the bridge.
+    fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
+        std::fs::create_dir_all(&self.config.run).during("make", self.config.run.display())?;
+        let path = self.config.run.join("network.lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| Error::io("open", path.display(), e))?;
+        match rustix::fs::flock(&fd, how) {
+            Ok(()) => Ok(Some(fd)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(Error::io("lock", path.display(), e)),
+        }
+    }
+
+    /// Plans the endpoint of a container; the same for every start.
+    pub(crate) fn endpoint_plan(&self, record: &Record, ports: Vec<PortMapping>) -> Result<EndpointPlan> {
+        let address = record.address.ok_or_else(|| {
+            Error::new(Kind::Corrupt, "plan network", &record.id).because("the container has no address")
+        })?;
+        let mut token = [0u8; 8];
+        rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::io("read", "random bytes", e))?;
+        Ok(EndpointPlan::new(&self.bridge_instance()?, u64::from_le_bytes(token), address, ports))
+    }
+
+    /// Makes bridge and veth, and publishes the ports.
+    pub(crate) fn connect(&self, plan: &EndpointPlan, netns: &OwnedFd) -> Result<Endpoint> {
+        let _lock = self.network_lock(FlockOperation::LockShared)?;
+        let mut host = Host::open()?;
+        host.ensure_bridge(&self.bridge_instance()?.bridge_plan())?;
+        self.fault("bridge")?;
+        host.connect(plan, netns.as_fd())
+    }
+
+    /// Withdraws the published ports: at once, so that they are free when the caller is answered.
+    pub(crate) fn unpublish(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.ports.is_empty() { Ok(()) } else { Host::open()?.disconnect(endpoint) }
+    }
+
+    /// Waits until the container's device is gone, and removes it if it does not go by itself.
+    pub(crate) fn await_device(&self, endpoint: &Endpoint) -> Result<()> {
+        let mut host = Host::open()?;
+        let end = Instant::now() + DEVICE_PATIENCE;
+        while host.link_exists(&endpoint.link)? {
+            if Instant::now() > end {
+                return host.delete_link(&endpoint.link);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Removes the bridge if nobody has come meanwhile.
+    pub(crate) fn release_bridge(&self) -> Result<()> {
+        let instance = self.bridge_instance()?;
+        std::thread::sleep(LINGER);
+        // Whoever holds the lock is connecting: the bridge is in use.
+        let Some(_lock) = self.network_lock(FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
+        match Host::open()?.remove_bridge_if_unused(&instance)? {
+            BridgeRemoval::Removed | BridgeRemoval::Used => Ok(()),
+        }
+    }
+
+    /// The container's own /etc files, written into its run directory.
+    pub(crate) fn write_etc(&self, record: &Record, dir: &std::path::Path) -> Result<()> {
+        use crate::request::NetworkMode;
+        let own = record.address.map(IpAddr::V4);
+        let host_network = record.request.network == NetworkMode::Host;
+        let host_text = |path: &str| crate::config::read_or_empty(std::path::Path::new(path));
+        let resolv = host_text("/etc/resolv.conf");
+        let resolv = if host_network {
+            resolv
+        } else {
+            let upstream = if tare_network::lists_stub_only(&resolv) {
+                Some(host_text(tare_network::STUB_RESOLVER_UPSTREAMS)).filter(|t| !t.is_empty())
+            } else {
+                None
+            };
+            tare_network::resolv_conf(upstream.as_deref().unwrap_or(&resolv))
+        };
+        let hosts = if host_network {
+            host_text("/etc/hosts")
+        } else {
+            tare_network::hosts_file(own, &[&record.hostname], &[])
+        };
+        let hostname = tare_network::hostname_file(&record.hostname);
+        for (name, text) in [("resolv.conf", resolv), ("hosts", hosts), ("hostname", hostname)] {
+            record::write_file(dir, name, text.as_bytes(), record::Durable::No)?;
+        }
+        Ok(())
+    }
+}
+
+/// The ports asked for, as the mechanism takes them.
+pub(crate) fn port_mappings(record: &Record) -> Result<Vec<PortMapping>> {
+    record
+        .request
+        .ports
+        .iter()
+        .map(|p| match p.protocol.as_str() {
+            "tcp" => Ok(PortMapping {
+                host_ip: p.host_ip,
+                host_port: p.host_port.unwrap_or(0),
+                container_port: p.container_port,
+                transport: Transport::Tcp,
+            }),
+            other => Err(Error::new(Kind::Unsupported, "publish port", p.container_port)
+                .because(format!("protocol {other} is not supported yet"))
+                .hint("only tcp ports can be published")),
+        })
+        .collect()
+}
+
+/// The ports in force, as callers are told.
+pub(crate) fn port_views(ports: &[PortMapping]) -> Vec<Port> {
+    ports
+        .iter()
+        .map(|p| Port {
+            host_ip: p.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            host_port: p.host_port,
+            container_port: p.container_port,
+            protocol: "tcp".to_owned(),
+        })
+        .collect()
+}

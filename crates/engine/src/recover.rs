@@ -1,0 +1,231 @@
+//! Looking at containers, and clearing up after those whose supervisor is gone.
+//!
+//! ```text
+//! lock held                              running (or paused: the kernel says so)
+//! lock free, never begun                 created
+//! lock free, exit recorded               exited
+//! lock free, begun, no exit recorded     lost: the supervisor was killed, or the host rebooted.
+//!                                        Whoever sees it kills the cgroup, takes down, records.
+//! ```
+
+use crate::record::{Dirs, Record, Status, boot_id};
+use crate::view::{Container, Exit, State};
+use crate::{Engine, time};
+use tare_model::{Error, Kind, Result};
+use tare_runtime::cgroup::{Group, Layout, Parents};
+use tare_store::{ContainerRow, Durability};
+
+impl Engine {
+    /// A container's row and record, by name, id or id prefix.
+    pub(crate) fn find(&self, name: &str) -> Result<(ContainerRow, Record)> {
+        let row = self.store.container(name)?;
+        let mut record = self.dirs(&row.id).record()?;
+        record.request.name = Some(row.name.clone());
+        Ok((row, record))
+    }
+
+    /// All that is known of a container. Clears up after it first if its supervisor is gone.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`; `Kind::Invalid` if several ids begin so.
+    pub fn container(&self, name: &str) -> Result<Container> {
+        let row = self.store.container(name)?;
+        self.observe(&row)
+    }
+
+    /// All containers, newest first; only running ones unless `all`.
+    ///
+    /// # Errors
+    /// State that cannot be read. A container that vanishes meanwhile is left out.
+    pub fn containers(&self, all: bool) -> Result<Vec<Container>> {
+        let mut out = Vec::new();
+        for row in self.store.containers()? {
+            if !all && !self.dirs(&row.id).is_alive()? && !self.is_lost(&self.dirs(&row.id))? {
+                continue;
+            }
+            match self.observe(&row) {
+                Ok(c) if all || matches!(c.state, State::Running | State::Paused) => out.push(c),
+                Ok(_) => {}
+                Err(e) if e.kind() == Kind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn observe(&self, row: &ContainerRow) -> Result<Container> {
+        let dirs = self.dirs(&row.id);
+        if !dirs.is_alive()? && self.is_lost(&dirs)? {
+            self.recover_one(&row.id, None)?;
+            // It may have been one that is removed at its end.
+            self.store.container(&row.id)?;
+        }
+        let record = match dirs.record() {
+            Err(_) if dirs.is_alive()? => {
+                return Err(
+                    Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
+                );
+            }
+            other => other?,
+        };
+        let mut view = record.view(self, &row.name);
+        view.exit = dirs.exit()?;
+        view.started_at = dirs.begun()?.map(|b| b.started_at);
+        if view.exit.is_some() {
+            view.state = State::Exited;
+        }
+        if dirs.is_alive()?
+            && let Some(status) = dirs.status()?
+            && status.supervisor_pid > 0
+        {
+            self.add_status(&mut view, &record, status)?;
+        }
+        Ok(view)
+    }
+
+    fn add_status(&self, view: &mut Container, record: &Record, status: Status) -> Result<()> {
+        view.state = if self.is_frozen(&status.cgroup) { State::Paused } else { State::Running };
+        view.pid = Some(status.pid);
+        view.supervisor_pid = Some(status.supervisor_pid);
+        view.started_at = Some(status.started_at);
+        view.exit = None;
+        view.ports = status.ports;
+        view.mac = status.mac;
+        view.warnings = status.warnings;
+        if status.endpoint.is_some() {
+            let instance = self.bridge_instance()?;
+            view.address = record.address;
+            view.prefix_len = Some(instance.subnet.prefix());
+            view.gateway = Some(instance.gateway);
+        }
+        Ok(())
+    }
+
+    fn is_frozen(&self, path: &str) -> bool {
+        let frozen = || Group::open(&Layout::read()?, path)?.is_frozen();
+        frozen().unwrap_or(false)
+    }
+
+    /// Whether a start was begun that nobody looks after any more.
+    fn is_lost(&self, dirs: &Dirs) -> Result<bool> {
+        // A description that was not written out before a power cut: of a container that promised nothing durable.
+        // (One that is being made is alive: its maker holds the lock until the description is written.)
+        if !dirs.state.join("config.json").exists() {
+            return Ok(true);
+        }
+        Ok(dirs.begun()?.is_some() && dirs.exit()?.is_none())
+    }
+
+    /// Clears up after every container that lost its supervisor; how many there were.
+    ///
+    /// # Errors
+    /// State that cannot be read.
+    pub fn recover_all(&self) -> Result<usize> {
+        let mut count = 0;
+        for row in self.store.containers()? {
+            let dirs = self.dirs(&row.id);
+            if !dirs.is_alive()? && self.is_lost(&dirs)? {
+                self.recover_one(&row.id, None)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Clears up after one container, if nobody else does. `failed`: why its start did not succeed, if that is known.
+    pub(crate) fn recover_one(&self, id: &str, failed: Option<&Error>) -> Result<()> {
+        let dirs = self.dirs(id);
+        let Some(lock) = dirs.try_lock()? else { return Ok(()) };
+        let record = dirs.record().ok();
+        let status = dirs.status()?.unwrap_or_else(|| Status { cgroup: self.cgroup_path(id), ..Status::default() });
+        let failures = self.take_down(record.as_ref(), id, &status);
+        let begun = dirs.begun().ok().flatten();
+        match (&record, begun) {
+            (None, _) => {
+                // Nothing can be started from it: it is no container any more.
+                self.store.release_container(id, Durability::Lazy)?;
+                self.store.release_addresses(id)?;
+                self.store.remove_container_dir(id)?;
+            }
+            (Some(r), Some(_)) if r.request.remove && failed.is_none() => self.forget(r, Durability::Lazy)?,
+            (Some(_), Some(begun)) if failed.is_none() => {
+                let rebooted = begun.boot_id != boot_id()?;
+                dirs.write_exit(&Exit {
+                    code: if rebooted { 255 } else { 137 },
+                    reason: Some(if rebooted { "host rebooted" } else { "supervisor lost" }.to_owned()),
+                    finished_at: time::now(),
+                    ..Exit::default()
+                })?;
+            }
+            (Some(_), Some(_)) => {
+                let _ = std::fs::remove_file(dirs.state.join("started.json"));
+            }
+            (Some(_), None) => {}
+        }
+        let _ = std::fs::remove_dir_all(&dirs.run);
+        drop(lock);
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Takes down what a status names: processes, ports, devices, cgroup. Goes on past failures and returns them.
+    pub(crate) fn take_down(&self, record: Option<&Record>, id: &str, status: &Status) -> Vec<Error> {
+        let mut failures = Vec::new();
+        let mut note = |r: Result<()>| failures.extend(r.err());
+        note(self.kill_cgroup(&status.cgroup));
+        if let Some(endpoint) = &status.endpoint {
+            note(self.unpublish(endpoint));
+            note(self.await_device(endpoint));
+        }
+        note(self.remove_cgroup(id));
+        if record.is_none_or(|r| r.address.is_some()) {
+            note(self.release_bridge_of(record));
+        }
+        failures
+    }
+
+    fn release_bridge_of(&self, record: Option<&Record>) -> Result<()> {
+        match record {
+            Some(r) if r.request.network == crate::request::NetworkMode::Bridge => self.release_bridge(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills whatever still runs in a container's group.
+    pub(crate) fn kill_cgroup(&self, path: &str) -> Result<()> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let layout = Layout::read()?;
+        match Group::open(&layout, path) {
+            Ok(group) => group.kill_all(),
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn remove_cgroup(&self, id: &str) -> Result<()> {
+        tare_runtime::cgroup::remove(&Layout::read()?, &self.cgroup_path(id), Parents::RemoveEmpty)
+    }
+
+    /// Removes every trace of a container that does not run: row, addresses, anonymous volumes, directory.
+    pub(crate) fn forget(&self, record: &Record, durability: Durability) -> Result<()> {
+        self.release(record, durability)?;
+        self.store.release_addresses(&record.id)?;
+        self.store.remove_container_dir(&record.id)
+    }
+
+    /// Frees the name at once; the rest of [`Engine::forget`] may follow later.
+    pub(crate) fn release(&self, record: &Record, durability: Durability) -> Result<()> {
+        self.store.release_container(&record.id, durability)?;
+        for mount in record.mounts.iter().filter(|m| m.anonymous) {
+            if let Some(name) = &mount.volume {
+                match self.store.volume_remove(name) {
+                    // Another container uses it by its name, or it is gone: neither is this one's business.
+                    Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! A container's root filesystem: overlay of [upper | init layer | layers], as a detached mount.
+//!
+//! The init layer holds what must exist for a container and must never enter a commit: the mount points /dev, /proc,
+//! /sys and the three files of /etc. It holds nothing else, and nothing of one container, so that one directory serves
+//! all images whose own such directories look alike: `<root>/init/<signature>`. See docs/adr for the choice.
+
+use crate::record::{Dirs, Record};
+use crate::request::Source;
+use crate::{Engine, compat};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tare_kernel::mount::{Attributes, PRIVATE};
+use tare_model::{Context, Digest, Error, Kind, Result};
+
+/// Paths that the init layer or the mounts over it stand for: never part of a change.
+pub(crate) const INIT_PATHS: [&str; 6] = ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf"];
+const INIT_DIRS: [&str; 4] = ["dev", "proc", "sys", "etc"];
+const INIT_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+
+impl Engine {
+    /// Mounts the container's root, detached: visible nowhere until somebody moves it.
+    pub(crate) fn mount_root(&self, record: &Record) -> Result<OwnedFd> {
+        let dirs = self.dirs(&record.id);
+        match &record.request.source {
+            Source::Rootfs(path) => bind_root(path),
+            Source::Image(_) => {
+                let lowers = self.lowers(record)?;
+                let volatile = record.request.remove;
+                overlay(&lowers, Some((&dirs.state.join("upper"), &dirs.state.join("work"))), volatile)
+            }
+        }
+    }
+
+    /// The read-only layers under the container's changes, top first, the init layer among them.
+    pub(crate) fn lowers(&self, record: &Record) -> Result<Vec<PathBuf>> {
+        let layers = self.store.lowers_of(&record.layers);
+        let mut out = vec![self.init_layer(&layers)?];
+        out.extend(layers);
+        Ok(out)
+    }
+
+    /// What the image alone shows, read-only: to compare with, and to copy from.
+    pub(crate) fn mount_image(&self, layers: &[Digest]) -> Result<OwnedFd> {
+        let lowers = self.store.lowers_of(layers);
+        let init = self.init_layer(&lowers)?;
+        // A single lower directory without an upper one is not an overlay: the init layer makes at least two.
+        overlay(&[&lowers[..], &[init]].concat(), None, false)
+    }
+
+    fn init_layer(&self, layers: &[PathBuf]) -> Result<PathBuf> {
+        let mut signature = String::new();
+        let mut dirs = Vec::new();
+        for name in INIT_DIRS {
+            match seen_in(layers, name) {
+                // A link or a file in that place is the image's business: mounting there will say what is wrong.
+                Some(m) if !m.is_dir() => {}
+                Some(m) => dirs.push((name, m.mode() & 0o7777, m.uid(), m.gid())),
+                None => dirs.push((name, 0o755, 0, 0)),
+            }
+        }
+        for (name, mode, uid, gid) in &dirs {
+            use std::fmt::Write;
+            let _ = writeln!(signature, "{name} {mode:o} {uid} {gid}");
+        }
+        let base = self.config.root.join("init");
+        let path = base.join(&Digest::of(signature.as_bytes()).hex()[..16]);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let aside = base.join(format!(".{}", tare_store::Store::new_id()?));
+        let make = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&aside)?;
+            for (name, mode, uid, gid) in &dirs {
+                let dir = aside.join(name);
+                std::fs::create_dir(&dir)?;
+                if *name == "etc" {
+                    for file in INIT_FILES {
+                        std::fs::write(aside.join(file), "")?;
+                        std::fs::set_permissions(aside.join(file), std::fs::Permissions::from_mode(0o644))?;
+                    }
+                }
+                std::os::unix::fs::chown(&dir, Some(*uid), Some(*gid))?;
+                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(*mode))?;
+            }
+            std::fs::rename(&aside, &path)
+        };
+        match make() {
+            Ok(()) => Ok(path),
+            Err(_) if path.is_dir() => {
+                // Another process made the same one first.
+                let _ = std::fs::remove_dir_all(&aside);
+                Ok(path)
+            }
+            Err(e) => {
+                let _ = std::fs::remove_dir_all(&aside);
+                Err(Error::io("make init layer", path.display(), e))
+            }
+        }
+    }
+}
+
+/// What the stack shows at a path of one component, without a mount.
+fn seen_in(layers: &[PathBuf], name: &str) -> Option<std::fs::Metadata> {
+    for layer in layers {
+        match std::fs::symlink_metadata(layer.join(name)) {
+            // A whiteout: a character device 0:0 (overlayfs.rst).
+            Ok(m) if m.rdev() == 0 && m.mode() & 0o170_000 == 0o020_000 => return None,
+            Ok(m) => return Some(m),
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// A detached overlay. `upper`: upper and work directory; none makes it read-only.
+pub(crate) fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
+    let fail = |e: rustix::io::Errno| Error::io("mount", "overlay", e);
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
+        rustix::io::Errno::NODEV => Error::new(Kind::Unsupported, "mount", "overlay")
+            .because("this kernel has no overlayfs")
+            .hint("modprobe overlay"),
+        e => fail(e),
+    })?;
+    let configure = || -> rustix::io::Result<()> {
+        fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
+        compat::set_lowers(&fs, lowers)?;
+        if let Some((upper, work)) = upper {
+            fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
+            fsconfig_set_string(fs.as_fd(), "workdir", work)?;
+            if volatile {
+                // The changes go with the container: unmounting need not write them out.
+                fsconfig_set_flag(fs.as_fd(), "volatile")?;
+            }
+        }
+        // What a later reader of the upper directory alone could not understand is not made.
+        for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+            fsconfig_set_string(fs.as_fd(), key, value)?;
+        }
+        fsconfig_create(fs.as_fd())
+    };
+    configure().map_err(|e| match tare_runtime::launch::kernel_words(&fs) {
+        Some(words) => fail(e).because(words),
+        None => fail(e),
+    })?;
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
+}
+
+fn bind_root(path: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, path, flags).map_err(|e| Error::io("use as root filesystem", path.display(), e))?;
+    let attributes = Attributes { propagation: PRIVATE, ..Default::default() };
+    tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, true)
+        .during("use as root filesystem", path.display())?;
+    Ok(tree)
+}
+
+/// Fills an empty volume with what the image has at its target.
+pub(crate) fn copy_up(root: &OwnedFd, target: &str, data: &Path) -> Result<()> {
+    let mut entries = std::fs::read_dir(data).during("read", data.display())?;
+    if entries.next().is_some() {
+        return Ok(());
+    }
+    let from = match tare_runtime::launch::in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(fd) => fd,
+        Err(_) => return Ok(()),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let to =
+        rustix::fs::open(data, flags, rustix::fs::Mode::empty()).map_err(|e| Error::io("open", data.display(), e))?;
+    tare_store::layer::copy_tree(from.as_fd(), to.as_fd()).during("fill volume", data.display())
+}
+
+/// Fills the container's volumes that want it, before anything runs.
+pub(crate) fn fill_volumes(root: &OwnedFd, record: &Record) -> Result<()> {
+    for mount in &record.mounts {
+        if let crate::request::MountKind::Volume { copy_up: true, subpath: None, .. } = &mount.request.kind
+            && let Some(source) = &mount.source
+        {
+            copy_up(root, &mount.request.target, source)?;
+        }
+    }
+    Ok(())
+}
+
+impl Dirs {
+    /// The directory of the container's own changes.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.state.join("upper")
+    }
+}

@@ -1,0 +1,447 @@
+//! `start` and `run`: from a container at rest to a running program with a supervisor.
+//!
+//! ```text
+//! client                               launcher (its clone; later, after exec, the supervisor)
+//!   lock, mount, plan, etc files
+//!   clone ───────────────────────────► session of its own
+//!                                      cgroup, open sources, clone the first process
+//!                                      network while that one performs its steps
+//!                                      gate opened, program runs, status written
+//!   ◄──────────────────── started/failed
+//!                                      exec: supervise
+//! ```
+//!
+//! The client may die at any point: the launcher goes on. If the launcher dies, so does the first process (its
+//! parent-death signal), and whoever looks next finds the lock free and takes the rest down.
+
+use crate::attach::{Attachment, FAILED, STARTED, Start};
+use crate::record::{Begun, Dirs, Durable, Record, Status, boot_id, start_time, write_json};
+use crate::request::{NamespaceMode, NetworkMode, RunRequest};
+use crate::spec::{self, Facts};
+use crate::supervise::Handover;
+use crate::users::{self, Identity};
+use crate::view::State;
+use crate::{Engine, device, network, rootfs, time};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use tare_kernel::process::{self, ExecArray, Namespaces};
+use tare_model::runtime_spec::NamespaceKind;
+use tare_model::{Context, Error, Kind, Result};
+use tare_network::Reservation;
+use tare_runtime::cgroup::{self, CgroupPlan, Layout};
+use tare_runtime::launch::{self, CgroupHandles, Stdio};
+use tare_runtime::plan::LaunchPlan;
+use tare_store::Durability;
+
+/// Whether the caller wants to be connected from the first byte on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// No.
+    No,
+    /// Yes: nothing of the output is missed.
+    Yes,
+}
+
+/// A container that runs now.
+#[derive(Debug)]
+pub struct Started {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The connection, if it was asked for.
+    pub attachment: Option<Attachment>,
+    /// What could not be had as asked.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that the launcher needs, made by the client.
+struct Prepared {
+    record: Record,
+    dirs: Dirs,
+    lock: OwnedFd,
+    root: OwnedFd,
+    layout: Layout,
+    cgroup: CgroupPlan,
+    plan: LaunchPlan,
+    ports: Reservation,
+    status: Status,
+}
+
+impl Engine {
+    /// Makes a container and starts it; with `remove`, nothing of it is durable.
+    ///
+    /// # Errors
+    /// As [`Engine::create`] and [`Engine::start`]. With `remove` a container that could not start is gone.
+    pub fn run(&self, request: &RunRequest, attach: Attach) -> Result<Started> {
+        let durability = if request.remove { Durability::Lazy } else { Durability::Durable };
+        let made = self.make(request, durability)?;
+        let started = self.start_record(&made.record, made.lock, attach);
+        if started.is_err() && request.remove {
+            let _ = self.forget(&made.record, durability);
+        }
+        started
+    }
+
+    /// Starts a container that was created or has ended.
+    ///
+    /// # Errors
+    /// `Kind::State` if it runs already; what the start meets.
+    pub fn start(&self, name: &str, attach: Attach) -> Result<Started> {
+        let (row, record) = self.find(name)?;
+        match self.observe(&row)?.state {
+            State::Running | State::Paused => {
+                return Err(Error::new(Kind::State, "start container", name).because("it is running already"));
+            }
+            State::Created | State::Exited => {}
+        }
+        let busy =
+            || Error::new(Kind::State, "start container", name).because("it is being started or stopped just now");
+        let lock = self.dirs(&record.id).try_lock()?.ok_or_else(busy)?;
+        self.start_record(&record, lock, attach)
+    }
+
+    /// What `run` would do, as data: the record, the specification, the plans.
+    ///
+    /// # Errors
+    /// As `create`, for what can be known without making anything.
+    pub fn plan(&self, request: &RunRequest) -> Result<serde_json::Value> {
+        let image = match &request.source {
+            crate::request::Source::Image(name) => Some(self.image(name)?),
+            crate::request::Source::Rootfs(_) => None,
+        };
+        let record = self.decide(request, image.as_ref())?;
+        let root = match &image {
+            Some(image) => self.mount_image(&image.diff_ids())?,
+            None => self.mount_root(&record)?,
+        };
+        let identity = users::resolve(&root, &record.user, &record.request.groups)?;
+        let spec = spec::spec(&record, &identity, &self.facts(&record)?, &self.cgroup_path(&record.id));
+        let layout = Layout::read()?;
+        let linux = spec.linux.clone().unwrap_or_default();
+        let cgroup = cgroup::plan(&layout, &self.cgroup_path(&record.id), &linux.resources.unwrap_or_default())?;
+        let network = match request.network {
+            NetworkMode::Bridge => Some(self.bridge_instance()?),
+            _ => None,
+        };
+        let launch = tare_runtime::plan::plan(&spec)?;
+        let failed = |e: serde_json::Error| Error::new(Kind::Invalid, "print plan", "").because(e);
+        Ok(serde_json::json!({
+            "record": serde_json::to_value(&record).map_err(failed)?,
+            "spec": serde_json::to_value(&spec).map_err(failed)?,
+            "cgroup": serde_json::to_value(&cgroup).map_err(failed)?,
+            "network": serde_json::to_value(&network).map_err(failed)?,
+            "launch": serde_json::to_value(&launch).map_err(failed)?,
+        }))
+    }
+
+    fn start_record(&self, record: &Record, lock: OwnedFd, attach: Attach) -> Result<Started> {
+        let name = record.name().to_owned();
+        let started = self.prepare(record, lock).and_then(|prepared| self.hand_to_launcher(prepared, attach));
+        match started {
+            Ok((socket, start)) => Ok(Started {
+                id: record.id.clone(),
+                name,
+                attachment: (attach == Attach::Yes).then(|| Attachment::over(socket)),
+                warnings: start.warnings,
+            }),
+            Err(e) => {
+                // Whatever was begun is taken down by the one who begun it, or, if that one was killed, here.
+                let _ = self.recover_one(&record.id, Some(&e));
+                Err(e)
+            }
+        }
+    }
+
+    fn prepare(&self, record: &Record, lock: OwnedFd) -> Result<Prepared> {
+        let dirs = self.dirs(&record.id);
+        self.fault("lock")?;
+        let root = self.mount_root(record)?;
+        rootfs::fill_volumes(&root, record)?;
+        self.fault("rootfs")?;
+        let identity = users::resolve(&root, &record.user, &record.request.groups)?;
+        make_workdir(&root, record)?;
+        self.write_etc(record, &dirs.run)?;
+        let mut facts = self.facts(record)?;
+        facts.files.clone_from(&dirs.run);
+        let cgroup_path = self.cgroup_path(&record.id);
+        let spec = spec::spec(record, &identity, &facts, &cgroup_path);
+        let mut plan = tare_runtime::plan::plan(&spec)?;
+        if record.request.init {
+            plan.process.init = Some(spec::INIT_PATH.to_owned());
+        }
+        let layout = Layout::read()?;
+        let resources = spec.linux.and_then(|l| l.resources).unwrap_or_default();
+        let cgroup = cgroup::plan(&layout, &cgroup_path, &resources)?;
+        let ports = tare_network::reserve_ports(&network::port_mappings(record)?)?;
+        self.fault("ports")?;
+        let status = Status {
+            started_at: time::now(),
+            cgroup: cgroup_path,
+            ports: network::port_views(&ports.ports),
+            host_network: record.request.network == NetworkMode::Host,
+            ..Status::default()
+        };
+        let _ = std::fs::remove_file(dirs.state.join("exit.json"));
+        let begun = Begun { boot_id: boot_id()?, started_at: status.started_at.clone() };
+        write_json(&dirs.state, "started.json", &begun, Durable::No)?;
+        dirs.write_status(&status)?;
+        self.fault("status")?;
+        Ok(Prepared { record: record.clone(), dirs, lock, root, layout, cgroup, plan, ports, status })
+    }
+
+    /// Clones the launcher and waits for its word.
+    fn hand_to_launcher(&self, prepared: Prepared, attach: Attach) -> Result<(OwnedFd, Start)> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|e| Error::io("create", "start socket", e))?;
+        let name = prepared.record.name().to_owned();
+        process::clone(Namespaces::NONE, None, || self.launcher(prepared, &theirs, attach))
+            .during("clone", "launcher")?;
+        drop(theirs);
+        let attachment = Attachment::over(ours);
+        match attachment.started()? {
+            Some(start) => Ok((attachment.into_socket(), start)),
+            None => Err(Error::new(Kind::System, "start container", name)
+                .because("its launcher was killed before the program ran")
+                .hint("look for an out-of-memory message in dmesg")),
+        }
+    }
+
+    fn launcher(&self, mut prepared: Prepared, client: &OwnedFd, attach: Attach) -> Infallible {
+        let tell = |kind: u8, body: serde_json::Result<Vec<u8>>| {
+            let _ = send(client, &[&[kind], &body.unwrap_or_default()[..]].concat(), SendFlags::NOSIGNAL);
+        };
+        let _ = rustix::process::setsid();
+        let e = match self.launch(&mut prepared) {
+            Ok(running) => {
+                let start = Start { warnings: prepared.status.warnings.clone() };
+                tell(STARTED, serde_json::to_vec(&start));
+                self.become_supervisor(&prepared, running, (attach == Attach::Yes).then_some(client))
+            }
+            Err(e) => e,
+        };
+        // Whatever exists is in the status: taken down here, by whoever holds the lock.
+        let failures = self.take_down(Some(&prepared.record), &prepared.record.id, &prepared.status);
+        drop(failures);
+        let _ = std::fs::remove_dir_all(&prepared.dirs.run);
+        let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
+        tell(FAILED, serde_json::to_vec(&e));
+        process::exit_now(1)
+    }
+
+    /// Everything between the clone of the launcher and the running program.
+    fn launch(&self, prepared: &mut Prepared) -> Result<Running> {
+        let listen = listen(&prepared.dirs)?;
+        let created = cgroup::create(&prepared.cgroup)?;
+        self.fault("cgroup")?;
+        let mounts = launch::cgroup_mounts(&prepared.layout, &prepared.cgroup)?;
+        let shm = self.shared_memory(&prepared.record)?;
+        let root = prepared.root.try_clone().during("duplicate", "root filesystem")?;
+        let mut handles = launch::prepare(&prepared.plan, root, mounts)?;
+        if let Some(tree) = shm {
+            handles.add_mount(&mut prepared.plan, "/dev/shm", tree);
+        }
+        let master = handles.master()?;
+        let (stdio, ends) =
+            if master.is_some() { (None, Ends::default()) } else { pipes(prepared.record.request.stdin)? };
+        let handles_cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
+        let mut child = launch::spawn(&prepared.plan, handles, stdio, handles_cgroup)?;
+        prepared.status.pid = child.pid();
+        prepared.status.pid_start = start_time(child.pid()).unwrap_or_default();
+        self.fault("clone")?;
+        self.set_up_network(prepared, child.pid())?;
+        self.fault("network")?;
+        child.wait_ready()?;
+        self.fault("ready")?;
+        let running = child.release()?;
+        self.fault("release")?;
+        prepared.status.warnings.clone_from(&running.warnings);
+        prepared.status.supervisor_pid = rustix::process::getpid().as_raw_nonzero().get();
+        prepared.status.supervisor_start = start_time(prepared.status.supervisor_pid).unwrap_or_default();
+        prepared.dirs.write_status(&prepared.status)?;
+        Ok(Running { pidfd: running.pidfd, listen, ends, master })
+    }
+
+    fn set_up_network(&self, prepared: &mut Prepared, pid: i32) -> Result<()> {
+        let open = || {
+            let path = format!("/proc/{pid}/ns/net");
+            rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| Error::io("open", path, e))
+        };
+        match prepared.record.request.network {
+            NetworkMode::Bridge => {
+                let plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
+                prepared.status.mac = Some(plan.mac.to_string());
+                let endpoint = self.connect(&plan, &open()?)?;
+                prepared.status.endpoint = Some(endpoint);
+                prepared.dirs.write_status(&prepared.status)
+            }
+            NetworkMode::None => tare_network::loopback_up(open()?.as_fd()),
+            NetworkMode::Host | NetworkMode::Container(_) => Ok(()),
+        }
+    }
+
+    /// Executes this program anew, as the supervisor. Returns only on failure.
+    fn become_supervisor(&self, prepared: &Prepared, running: Running, client: Option<&OwnedFd>) -> Error {
+        let keep = |fd: &OwnedFd| process::dup_inheritable(fd.as_fd()).during("hand over", "descriptor");
+        let optional = |fd: &Option<OwnedFd>| fd.as_ref().map(keep).transpose();
+        let hand_over = || -> Result<Handover> {
+            Ok(Handover {
+                root: self.config.root.clone(),
+                run: self.config.run.clone(),
+                fault: self.config.fault.clone(),
+                id: prepared.record.id.clone(),
+                pidfd: keep(&running.pidfd)?,
+                lock: keep(&prepared.lock)?,
+                listen: keep(&running.listen)?,
+                stdin: optional(&running.ends.stdin)?,
+                stdout: optional(&running.ends.stdout)?,
+                stderr: optional(&running.ends.stderr)?,
+                master: optional(&running.master)?,
+                client: client.map(keep).transpose()?,
+                ports: prepared.ports.sockets.iter().map(keep).collect::<Result<_>>()?,
+                stop_signal: prepared.record.stop_signal,
+            })
+        };
+        let execute = || -> Result<Infallible> {
+            let text = serde_json::to_string(&hand_over()?)
+                .map_err(|e| Error::new(Kind::Invalid, "hand over", "container").because(e))?;
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| Error::io("open", "/dev/null", e))?;
+            rustix::stdio::dup2_stdin(&null)
+                .and_then(|()| rustix::stdio::dup2_stdout(&null))
+                .and_then(|()| rustix::stdio::dup2_stderr(&null))
+                .map_err(|e| Error::io("let go of", "standard streams", e))?;
+            rustix::process::chdir("/").map_err(|e| Error::io("change to", "/", e))?;
+            let argv = ExecArray::new(["tare", crate::SUPERVISE, &text]).during("prepare", "supervisor")?;
+            let envp = ExecArray::new::<&str>([]).during("prepare", "supervisor")?;
+            Err(Error::io("execute", "supervisor", process::execve(c"/proc/self/exe", &argv, &envp)))
+        };
+        match execute() {
+            Ok(never) => match never {},
+            Err(e) => e,
+        }
+    }
+
+    /// Facts of the host that the specification depends on.
+    pub(crate) fn facts(&self, record: &Record) -> Result<Facts> {
+        let r = &record.request;
+        let mut facts = Facts {
+            files: self.run_dir(&record.id),
+            nofile: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),
+            binary: std::fs::read_link("/proc/self/exe").during("read", "/proc/self/exe")?,
+            ..Facts::default()
+        };
+        for d in &r.devices {
+            let (devices, rules) = device::resolve(d)?;
+            facts.devices.extend(devices);
+            facts.device_rules.extend(rules);
+        }
+        if r.privileged {
+            let known: Vec<String> = facts.devices.iter().map(|d| d.path.clone()).collect();
+            facts.devices.extend(device::all_of_host()?.into_iter().filter(|d| !known.contains(&d.path)));
+        }
+        let mut join = |kind, mode: &NamespaceMode, file: &str| -> Result<()> {
+            if let NamespaceMode::Container(name) = mode {
+                facts.join.insert(kind, self.namespace_of(name, file)?);
+            }
+            Ok(())
+        };
+        join(NamespaceKind::Pid, &r.pid, "pid")?;
+        join(NamespaceKind::Ipc, &r.ipc, "ipc")?;
+        join(NamespaceKind::Uts, &r.uts, "uts")?;
+        join(NamespaceKind::Cgroup, &r.cgroupns, "cgroup")?;
+        if let NetworkMode::Container(name) = &r.network {
+            let mode = NamespaceMode::Container(name.clone());
+            join(NamespaceKind::Network, &mode, "net")?;
+            if r.uts == NamespaceMode::Private {
+                join(NamespaceKind::Uts, &mode, "uts")?;
+            }
+        }
+        Ok(facts)
+    }
+
+    fn namespace_of(&self, name: &str, file: &str) -> Result<PathBuf> {
+        let target = self.container(name)?;
+        let pid = target.pid.ok_or_else(|| {
+            Error::new(Kind::State, "join container", name)
+                .because("it is not running")
+                .hint(format!("tare start {name}"))
+        })?;
+        Ok(PathBuf::from(format!("/proc/{pid}/ns/{file}")))
+    }
+
+    /// With another container's IPC goes its /dev/shm: a copy of that mount, made inside its mount namespace.
+    fn shared_memory(&self, record: &Record) -> Result<Option<OwnedFd>> {
+        let NamespaceMode::Container(name) = &record.request.ipc else { return Ok(None) };
+        let namespace = self.namespace_of(name, "mnt")?;
+        let open = |path: &std::path::Path| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| Error::io("open", path.display(), e))
+        };
+        let (there, back) = (open(&namespace)?, open(std::path::Path::new("/proc/self/ns/mnt"))?);
+        process::setns(there.as_fd(), Namespaces::MOUNT).during("look into container", name)?;
+        let tree = launch::clone_mount("/dev/shm");
+        process::setns(back.as_fd(), Namespaces::MOUNT).during("come back from container", name)?;
+        tree.map(Some)
+    }
+}
+
+/// What the launcher holds of a running container.
+struct Running {
+    pidfd: OwnedFd,
+    listen: OwnedFd,
+    ends: Ends,
+    master: Option<OwnedFd>,
+}
+
+/// Our ends of the container's pipes.
+#[derive(Default)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+fn pipes(stdin: bool) -> Result<(Option<Stdio>, Ends)> {
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e));
+    let (out_read, out_write) = pipe()?;
+    let (err_read, err_write) = pipe()?;
+    let (in_read, in_write) = if stdin {
+        let (r, w) = pipe()?;
+        (r, Some(w))
+    } else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        (null.map_err(|e| Error::io("open", "/dev/null", e))?, None)
+    };
+    let stdio = Stdio { stdin: in_read, stdout: out_write, stderr: err_write };
+    Ok((Some(stdio), Ends { stdin: in_write, stdout: Some(out_read), stderr: Some(err_read) }))
+}
+
+/// The socket on which clients find the supervisor.
+fn listen(dirs: &Dirs) -> Result<OwnedFd> {
+    let fail = |e| Error::io("listen on", dirs.run.join("attach").display(), e);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
+    let directory = rustix::fs::open(&dirs.run, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let _ = std::fs::remove_file(dirs.run.join("attach"));
+    rustix::net::bind(&socket, &crate::attach::socket_name(directory.as_fd())?).map_err(fail)?;
+    rustix::net::listen(&socket, 128).map_err(fail)?;
+    Ok(socket)
+}
+
+/// WORKDIR is made if it is missing, as docker does.
+fn make_workdir(root: &OwnedFd, record: &Record) -> Result<()> {
+    if record.cwd == "/" || record.request.read_only {
+        return Ok(());
+    }
+    launch::mkdir_in_root(root, &record.cwd).map(drop).during("make working directory", &record.cwd)
+}
+
+/// The identity that `exec` and `run` agree on.
+pub(crate) fn identity_of(root: &OwnedFd, record: &Record, user: Option<&str>) -> Result<Identity> {
+    users::resolve(root, user.unwrap_or(&record.user), &record.request.groups)
+}

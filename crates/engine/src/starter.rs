@@ -1,0 +1,45 @@
+//! The starter image: this very binary, so that a bare machine without a network has something to run.
+
+use tare_model::image::{History, ImageConfig, Platform, RootFs, RunConfig};
+use tare_model::{Context, Result};
+use tare_store::{Image, Store, TreeEntry, TreeNode};
+
+const PASSWD: &str = "root:x:0:0:root:/root:/tare\nnobody:x:65534:65534:nobody:/:/tare\n";
+const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+
+pub(crate) fn make(store: &Store, binary: &std::fs::File) -> Result<Image> {
+    let platform = Platform::host();
+    let binary = binary.try_clone().during("duplicate", "tare's own file")?;
+    let tree = vec![
+        entry("etc", 0o755, TreeNode::Dir),
+        entry("etc/group", 0o644, TreeNode::Bytes(GROUP.into())),
+        entry("etc/passwd", 0o644, TreeNode::Bytes(PASSWD.into())),
+        entry("root", 0o700, TreeNode::Dir),
+        entry("tare", 0o755, TreeNode::File(binary)),
+        entry("tmp", 0o1777, TreeNode::Dir),
+    ];
+    let config = ImageConfig {
+        created: Some("1970-01-01T00:00:00Z".to_owned()),
+        author: None,
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant,
+        config: RunConfig {
+            entrypoint: Some(vec!["/tare".to_owned()]),
+            cmd: Some(vec!["hello".to_owned()]),
+            env: vec!["PATH=/".to_owned()],
+            ..RunConfig::default()
+        },
+        rootfs: RootFs::default(),
+        history: vec![History {
+            created: Some("1970-01-01T00:00:00Z".to_owned()),
+            created_by: Some("tare: the running binary itself".to_owned()),
+            ..History::default()
+        }],
+    };
+    store.image_from_tree(tree, config, &super::images::STARTER.parse()?)
+}
+
+fn entry(path: &str, mode: u32, node: TreeNode) -> TreeEntry {
+    TreeEntry { path: path.to_owned(), mode, uid: 0, gid: 0, node }
+}

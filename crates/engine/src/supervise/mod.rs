@@ -1,0 +1,318 @@
+//! The supervisor: one small process for each running container, its parent and owner.
+//!
+//! It begins as the launcher (see [`crate::start`]), which executes this program anew once the container runs: what the
+//! start needed of memory is gone. One thread, one poll loop. It holds the lock that says *alive*, the pidfd, the log,
+//! the terminal or the pipes, and the sockets that reserve published ports; it keeps no state that is not on disk or in
+//! the kernel. When the first process ends it records how, takes everything down, and goes.
+//!
+//! ```text
+//! container's stdout, stderr or terminal ──► log
+//!                                        └─► every attached client that wants output
+//! any attached client's input ──► container's stdin or terminal
+//! ```
+
+mod log;
+mod peer;
+
+use crate::attach::{CHUNK, EXIT, RESIZE, SENDS_INPUT, SIGNAL, STDERR, STDIN, STDIN_END, STDOUT, WANTS_OUTPUT};
+use crate::view::Exit;
+use crate::{Config, Engine, time};
+use log::Log;
+use peer::Peer;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tare_model::{Context, Error, Kind, Result};
+
+/// What the launcher hands over: as the one argument, with the descriptors left open under these numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    pub(crate) root: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) fault: Option<String>,
+    pub(crate) id: String,
+    pub(crate) pidfd: i32,
+    pub(crate) lock: i32,
+    pub(crate) listen: i32,
+    pub(crate) stdin: Option<i32>,
+    pub(crate) stdout: Option<i32>,
+    pub(crate) stderr: Option<i32>,
+    pub(crate) master: Option<i32>,
+    /// The client that started it, attached.
+    pub(crate) client: Option<i32>,
+    pub(crate) ports: Vec<i32>,
+    pub(crate) stop_signal: i32,
+}
+
+/// Runs a supervisor until its container is gone. `handover`: the launcher's argument.
+///
+/// # Errors
+/// If the handover is malformed. What goes wrong later is recorded with the container.
+pub fn supervise(handover: &str) -> Result<()> {
+    let handover: Handover = serde_json::from_str(handover)
+        .map_err(|e| Error::new(Kind::Invalid, "supervise", "").because(e).hint("this command is tare's own"))?;
+    // Nobody at a terminal ends a container by ending its supervisor; whoever asks politely has the container stopped.
+    let signals = tare_kernel::process::signal_fd(&[1, 2, 3, 13, 15]).during("block", "signals")?;
+    let engine =
+        Engine::open(Config { root: handover.root.clone(), run: handover.run.clone(), fault: handover.fault.clone() })?;
+    let adopt = |n: i32| tare_kernel::process::adopt(n).during("take over", "descriptor");
+    let optional = |n: Option<i32>| n.map(adopt).transpose();
+    let dirs = engine.dirs(&handover.id);
+    let mut clients = Vec::new();
+    if let Some(fd) = optional(handover.client)? {
+        clients.push(Peer::new(fd, Some(WANTS_OUTPUT | SENDS_INPUT)));
+    }
+    let master = optional(handover.master)?;
+    let outputs = match &master {
+        Some(m) => vec![Output { fd: m.try_clone().during("duplicate", "terminal")?, stderr: false, ended: false }],
+        None => {
+            let mut out = Vec::new();
+            for (n, stderr) in [(handover.stdout, false), (handover.stderr, true)] {
+                if let Some(fd) = optional(n)? {
+                    out.push(Output { fd, stderr, ended: false });
+                }
+            }
+            out
+        }
+    };
+    let mut supervisor = Supervisor {
+        pidfd: adopt(handover.pidfd)?,
+        signals,
+        listen: Some(adopt(handover.listen)?),
+        stdin: match &master {
+            Some(m) => Some(m.try_clone().during("duplicate", "terminal")?),
+            None => optional(handover.stdin)?,
+        },
+        master,
+        outputs,
+        clients,
+        unwritten: Vec::new(),
+        log: Log::open(&dirs.log()),
+        stop_signal: handover.stop_signal,
+    };
+    let lock = adopt(handover.lock)?;
+    let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
+    let status = supervisor.watch();
+    engine.finish(&handover.id, status, ports, |exit| supervisor.announce(exit));
+    drop(lock);
+    Ok(())
+}
+
+struct Output {
+    fd: OwnedFd,
+    stderr: bool,
+    ended: bool,
+}
+
+struct Supervisor {
+    pidfd: OwnedFd,
+    signals: OwnedFd,
+    listen: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    master: Option<OwnedFd>,
+    outputs: Vec<Output>,
+    clients: Vec<Peer>,
+    /// Input that the container did not take yet.
+    unwritten: Vec<u8>,
+    log: Log,
+    stop_signal: i32,
+}
+
+/// What a poll entry stands for.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Pid,
+    Signals,
+    Listen,
+    Output(usize),
+    Stdin,
+    Client(usize),
+}
+
+/// How long a client may take nothing, once the container has ended, before it is left behind.
+const PATIENCE: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+
+impl Supervisor {
+    /// Relays until the first process has ended and its output is delivered.
+    fn watch(&mut self) -> Exit {
+        for fd in self.outputs.iter().map(|o| o.fd.as_fd()).chain(self.stdin.iter().map(AsFd::as_fd)) {
+            let _ = rustix::io::ioctl_fionbio(fd, true);
+        }
+        let mut exit = None;
+        loop {
+            let congested = self.clients.iter().any(Peer::is_congested);
+            if exit.is_some() && !congested && !self.drain() {
+                break;
+            }
+            let ready = self.wait(exit.is_some(), congested);
+            if exit.is_some() && ready.is_empty() {
+                self.clients.retain(|c| !c.is_congested());
+            }
+            for source in ready {
+                match source {
+                    Source::Pid => exit = exit.or_else(|| reap(self.pidfd.as_fd())),
+                    Source::Signals => self.asked_to_end(),
+                    Source::Listen => self.accept(),
+                    Source::Output(i) => drop(self.relay(i)),
+                    Source::Stdin => self.write_input(),
+                    Source::Client(i) => self.serve(i),
+                }
+            }
+            self.outputs.retain(|o| !o.ended);
+            self.clients.retain(Peer::is_open);
+        }
+        exit.unwrap_or_default()
+    }
+
+    /// Waits for something to do. Entries are rebuilt each time: they are few, and their set changes.
+    fn wait(&self, ended: bool, congested: bool) -> Vec<Source> {
+        let mut sources = Vec::with_capacity(8);
+        let mut polled = Vec::with_capacity(8);
+        if !ended {
+            sources.extend([Source::Pid, Source::Signals]);
+            polled.push(PollFd::new(&self.pidfd, PollFlags::IN));
+            polled.push(PollFd::new(&self.signals, PollFlags::IN));
+            if let Some(l) = &self.listen {
+                sources.push(Source::Listen);
+                polled.push(PollFd::new(l, PollFlags::IN));
+            }
+        }
+        // A client that is behind holds the output back: nothing is dropped, nothing piles up.
+        if !congested {
+            for (i, o) in self.outputs.iter().enumerate() {
+                sources.push(Source::Output(i));
+                polled.push(PollFd::new(&o.fd, PollFlags::IN));
+            }
+        }
+        if let (Some(fd), false) = (&self.stdin, self.unwritten.is_empty()) {
+            sources.push(Source::Stdin);
+            polled.push(PollFd::new(fd, PollFlags::OUT));
+        }
+        for (i, c) in self.clients.iter().enumerate() {
+            // While input waits to be written, nobody is asked for more.
+            let mut flags = if self.unwritten.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+            flags.set(PollFlags::OUT, c.is_congested());
+            sources.push(Source::Client(i));
+            polled.push(PollFd::from_borrowed_fd(c.fd(), flags));
+        }
+        match poll(&mut polled, ended.then_some(&PATIENCE)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Vec::new(),
+            // Out of memory in the kernel: not to spin is all that can be done.
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+        sources.into_iter().zip(&polled).filter(|(_, p)| !p.revents().is_empty()).map(|(s, _)| s).collect()
+    }
+
+    /// Reads one chunk of output, logs it and hands it on. False when there is nothing (more).
+    fn relay(&mut self, i: usize) -> bool {
+        let mut packet = [0u8; 1 + CHUNK];
+        let Some(output) = self.outputs.get_mut(i) else { return false };
+        let n = match rustix::io::read(&output.fd, &mut packet[1..]) {
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            // EIO: the last slave of the terminal is closed.
+            Ok(0) | Err(_) => {
+                output.ended = true;
+                return false;
+            }
+            Ok(n) => n,
+        };
+        packet[0] = if output.stderr { STDERR } else { STDOUT };
+        self.log.write(output.stderr, &packet[1..=n]);
+        for client in self.clients.iter_mut().filter(|c| c.wants_output()) {
+            client.send(&packet[..=n]);
+        }
+        true
+    }
+
+    /// Relays what is there already. False when nothing was.
+    fn drain(&mut self) -> bool {
+        (0..self.outputs.len()).any(|i| self.relay(i))
+    }
+
+    fn accept(&mut self) {
+        let Some(listen) = &self.listen else { return };
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        if let Ok(fd) = rustix::net::accept_with(listen, flags) {
+            self.clients.push(Peer::new(fd, None));
+        }
+    }
+
+    fn serve(&mut self, i: usize) {
+        let mut packet = [0u8; 1 + CHUNK];
+        let Some(client) = self.clients.get_mut(i) else { return };
+        client.flush();
+        let Some(n) = client.receive(&mut packet) else { return };
+        match packet[..n] {
+            [STDIN, ref bytes @ ..] => {
+                if self.stdin.is_some() {
+                    self.unwritten.extend_from_slice(bytes);
+                    self.write_input();
+                }
+            }
+            // The end of a terminal's input is a character, which the client sends as such.
+            [STDIN_END] if self.master.is_none() => self.stdin = None,
+            [RESIZE, a, b, c, d] => {
+                if let Some(master) = &self.master {
+                    let size = rustix::termios::Winsize {
+                        ws_row: u16::from_le_bytes([a, b]),
+                        ws_col: u16::from_le_bytes([c, d]),
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    let _ = rustix::termios::tcsetwinsize(master, size);
+                }
+            }
+            [SIGNAL, a, b, c, d] => {
+                let _ = tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), i32::from_le_bytes([a, b, c, d]));
+            }
+            _ => {}
+        }
+    }
+
+    fn write_input(&mut self) {
+        let Some(fd) = &self.stdin else { return };
+        while !self.unwritten.is_empty() {
+            match rustix::io::write(fd, &self.unwritten) {
+                Ok(n) => drop(self.unwritten.drain(..n)),
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => {
+                    self.unwritten.clear();
+                    self.stdin = None;
+                    return;
+                }
+            }
+        }
+        self.unwritten.shrink_to(0);
+    }
+
+    fn asked_to_end(&mut self) {
+        while let Ok(Some(signal)) = tare_kernel::process::read_signal(self.signals.as_fd()) {
+            if signal == 15 {
+                let _ = tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), self.stop_signal);
+            }
+        }
+    }
+
+    /// The last word to everybody.
+    fn announce(&mut self, exit: &Exit) {
+        self.listen = None;
+        let mut packet = vec![EXIT];
+        if serde_json::to_writer(&mut packet, exit).is_ok() {
+            for mut client in self.clients.drain(..) {
+                client.send(&packet);
+            }
+        }
+    }
+}
+
+/// Collects the first process's status, if it has ended.
+fn reap(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    let signal = status.terminating_signal();
+    let code = signal.map_or_else(|| status.exit_status().unwrap_or(0), |s| 128 + s);
+    Some(Exit { code, signal, finished_at: time::now(), ..Exit::default() })
+}

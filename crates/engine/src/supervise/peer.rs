@@ -1,0 +1,77 @@
+//! One connected client.
+
+use crate::attach::{HELLO, SENDS_INPUT, STDIN, STDIN_END, WANTS_OUTPUT};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    fd: OwnedFd,
+    /// What it said that it wants; nothing before its hello.
+    flags: Option<u8>,
+    /// The packet that it did not take yet. One is enough: nothing is read for it meanwhile.
+    unsent: Option<Vec<u8>>,
+    open: bool,
+}
+
+impl Peer {
+    pub(super) fn new(fd: OwnedFd, flags: Option<u8>) -> Self {
+        Peer { fd, flags, unsent: None, open: true }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn is_congested(&self) -> bool {
+        self.open && self.unsent.is_some()
+    }
+
+    pub(super) fn wants_output(&self) -> bool {
+        self.open && self.flags.is_some_and(|f| f & WANTS_OUTPUT != 0)
+    }
+
+    pub(super) fn send(&mut self, packet: &[u8]) {
+        match send(&self.fd, packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => self.unsent = Some(packet.to_vec()),
+            Err(_) => self.open = false,
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        if let Some(packet) = self.unsent.take() {
+            self.send(&packet);
+        }
+    }
+
+    /// Reads one message into `packet`; its length, if it is for the supervisor to act on.
+    pub(super) fn receive(&mut self, packet: &mut [u8]) -> Option<usize> {
+        let n = match recv(&self.fd, &mut *packet, RecvFlags::DONTWAIT) {
+            Ok((n, _)) if n > 0 => n.min(packet.len()),
+            Err(Errno::AGAIN | Errno::INTR) => return None,
+            _ => {
+                self.open = false;
+                return None;
+            }
+        };
+        match (self.flags, &packet[..n]) {
+            (None, [HELLO, flags]) => {
+                self.flags = Some(*flags);
+                None
+            }
+            // Input only from those who announced it: several writers of one stdin are a choice, not an accident.
+            (Some(f), [STDIN | STDIN_END, ..]) if f & SENDS_INPUT == 0 => None,
+            (Some(_), _) => Some(n),
+            (None, _) => {
+                self.open = false;
+                None
+            }
+        }
+    }
+}
