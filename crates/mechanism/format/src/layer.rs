@@ -133,3 +133,66 @@ pub fn show(path: &[u8]) -> impl fmt::Display + '_ {
 fn bad(path: &[u8], why: &str) -> Error {
     Error::new(Kind::Invalid, "read entry", show(path)).because(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(path: &[u8], kind: EntryKind, link: &[u8]) -> Result<Change> {
+        let mut entry = Entry::new(path, kind);
+        entry.link = link.to_vec();
+        Change::of(entry)
+    }
+
+    #[test]
+    fn paths_are_cleaned_and_never_leave_the_layer() {
+        for (path, want) in [
+            ("a/b", "a/b"),
+            ("./a//b/", "a/b"),
+            ("/etc/passwd", "etc/passwd"),
+            ("a/../b", "b"),
+            ("./", ""),
+            ("a/..", ""),
+            ("...", "..."),
+        ] {
+            assert_eq!(clean_path(path.as_bytes()).unwrap(), want.as_bytes(), "{path}");
+        }
+        let long = "x/".repeat(2100);
+        let wide = "x".repeat(256);
+        for bad in ["", "..", "../x", "a/../../x", "/..", "a\0b", &long, &wide] {
+            assert_eq!(clean_path(bad.as_bytes()).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn whiteouts_hide_names_and_directories() {
+        let file = |path: &str| change(path.as_bytes(), EntryKind::File, b"");
+        assert_eq!(file("a/.wh.b").unwrap(), Change::Whiteout(b"a/b".to_vec()));
+        assert_eq!(file(".wh.b").unwrap(), Change::Whiteout(b"b".to_vec()));
+        assert_eq!(file("a/.wh..wh..opq").unwrap(), Change::Opaque(b"a".to_vec()));
+        assert_eq!(file(".wh..wh..opq").unwrap(), Change::Opaque(Vec::new()));
+        assert_eq!(file(".wh..wh.plnk/1.2").unwrap(), Change::Ignored);
+        assert_eq!(file(".wh..wh.aufs").unwrap(), Change::Ignored);
+        for bad in [".wh.", "a/.wh..", "a/.wh...", ".wh.a/b"] {
+            assert_eq!(file(bad).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn links_are_checked() {
+        assert!(change(b"a", EntryKind::Hardlink, b"../../etc/shadow").is_err());
+        assert!(change(b"a", EntryKind::Hardlink, b"").is_err());
+        assert!(change(b"a", EntryKind::Symlink, b"").is_err());
+        assert!(change(b"./", EntryKind::File, b"").is_err());
+        let Change::Put(e) = change(b"a", EntryKind::Hardlink, b"/b/./c").unwrap() else { panic!("not put") };
+        assert_eq!(e.link, b"b/c");
+        // A symbolic link may say anything: nobody follows it here.
+        assert!(change(b"a", EntryKind::Symlink, b"/etc/shadow").is_ok());
+    }
+
+    #[test]
+    fn lying_within_goes_by_whole_names() {
+        assert!(is_within(b"a/b", b"a") && is_within(b"a", b"a") && is_within(b"a", b""));
+        assert!(!is_within(b"ab", b"a") && !is_within(b"a", b"a/b"));
+    }
+}

@@ -19,3 +19,6 @@ pub use writer::Writer;
 
 /// Tar's unit of size.
 pub(crate) const BLOCK: usize = 512;
+
+#[cfg(test)]
+mod tests;

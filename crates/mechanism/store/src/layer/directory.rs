@@ -1,11 +1,14 @@
 //! The directory sink: a layer as a tree of files in overlayfs form.
 
+use super::copy::copy_file;
 use super::sink::LayerSink;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use super::tree_writer::{Clash, Linked, Parents, TreeWriter};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::fmt;
 use std::io::BufRead;
-use tare_format::Change;
-use tare_model::Result;
+use tare_format::layer::{is_within, show, split};
+use tare_format::{Change, Entry, EntryKind};
+use tare_model::{Error, Kind, Result};
 
 /// Finds a file in the layers below, for hard links whose target is not in this layer. Called at the end only, so it may
 /// wait for those layers. The descriptor is one of `O_PATH | O_NOFOLLOW`.
@@ -13,30 +16,76 @@ pub type FindBelow<'a> = dyn FnMut(&[u8]) -> Result<Option<OwnedFd>> + 'a;
 
 /// Writes a layer's changes into a directory.
 pub struct DirectorySink<'a> {
-    root: BorrowedFd<'a>,
+    tree: TreeWriter<'a>,
     below: Box<FindBelow<'a>>,
+    /// Hard links whose target is not in this layer so far, in the archive's order.
+    pending: Vec<Entry>,
 }
 
 impl fmt::Debug for DirectorySink<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectorySink").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("DirectorySink").field("pending", &self.pending).finish_non_exhaustive()
     }
 }
 
 impl<'a> DirectorySink<'a> {
     /// A sink into the empty directory `root`.
     pub fn new(root: BorrowedFd<'a>, below: Box<FindBelow<'a>>) -> Self {
-        DirectorySink { root, below }
+        let mut tree = TreeWriter::new(root, Parents::Layer, Clash::Replace);
+        tree.imply(b"");
+        DirectorySink { tree, below, pending: Vec::new() }
+    }
+
+    fn settle(&mut self, link: &Entry) -> Result<()> {
+        if self.tree.hard_link(&link.path, &link.link)? == Linked::Done {
+            return Ok(());
+        }
+        let Some(found) = (self.below)(&link.link)? else {
+            return Err(Error::new(Kind::Invalid, "link", show(&link.path)).because(format!(
+                "its target {} is neither in this layer nor in those below",
+                show(&link.link)
+            )));
+        };
+        let (parent, name) = split(&link.path);
+        let dir = self.tree.parent(parent)?;
+        copy_file(found.as_fd(), dir, name, &link.path)
     }
 }
 
 impl LayerSink for DirectorySink<'_> {
     fn put(&mut self, change: Change, content: &mut dyn BufRead) -> Result<()> {
-        let _ = (change, content, &self.root, &mut self.below);
-        todo!()
+        let entry = match change {
+            Change::Put(entry) => entry,
+            Change::Whiteout(path) => return self.tree.whiteout(&path),
+            Change::Opaque(path) => return self.tree.opaque(&path),
+            Change::Ignored => return Ok(()),
+        };
+        if !self.pending.is_empty() {
+            // The last entry of a name counts.
+            let gone = |link: &Entry| match entry.kind {
+                EntryKind::Directory => link.path == entry.path,
+                _ => is_within(&link.path, &entry.path),
+            };
+            self.pending.retain(|link| !gone(link));
+        }
+        if entry.kind != EntryKind::Hardlink {
+            return self.tree.put(entry, content);
+        }
+        match self.tree.hard_link(&entry.path, &entry.link)? {
+            Linked::Done => Ok(()),
+            Linked::NoTarget => {
+                // Nothing of this layer may stand where the link comes.
+                self.tree.clear(&entry.path)?;
+                self.pending.push(entry);
+                Ok(())
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<()> {
-        todo!()
+        for link in std::mem::take(&mut self.pending) {
+            self.settle(&link)?;
+        }
+        self.tree.finish()
     }
 }

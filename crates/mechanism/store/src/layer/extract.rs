@@ -1,8 +1,13 @@
 //! Unpacking an archive into a container's file system: `cp` to a container.
 
+use super::node::{failed, from_reader};
+use super::tree_writer::{Clash, Linked, Parents, TreeWriter};
 use rustix::fd::BorrowedFd;
-use std::io::Read;
-use tare_model::Result;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::io::{self, BufReader, Read};
+use tare_format::layer::{clean_path, show};
+use tare_format::{EntryKind, tar};
+use tare_model::{Error, Kind, Result};
 
 /// Who owns what is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,40 @@ pub fn extract_into(
     archive: &mut dyn Read,
     options: &ExtractOptions,
 ) -> Result<()> {
-    let _ = (root, path, archive, options);
-    todo!()
+    let base = path.strip_prefix(b"/").unwrap_or(path);
+    let whole = [b"./", base].concat();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, whole, flags, Mode::empty(), resolve).map_err(failed("open directory", path))?;
+    let clash = match options.replace {
+        Replace::Any => Clash::Replace,
+        Replace::SameSort => Clash::Refuse,
+    };
+    let mut tree = TreeWriter::new(root, Parents::Container(base.to_vec()), clash);
+    let mut archive = tar::Reader::new(BufReader::with_capacity(256 << 10, archive), tar::Limits::default());
+    while let Some(mut entry) = archive.next()? {
+        entry.path = clean_path(&entry.path)?;
+        if entry.path.is_empty() {
+            // The directory itself stays as it is.
+            continue;
+        }
+        if let Ownership::Fixed { uid, gid } = options.ownership {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if entry.kind != EntryKind::Hardlink {
+            tree.put(entry, &mut archive.content())?;
+            continue;
+        }
+        let target = clean_path(&entry.link)?;
+        if tree.hard_link(&entry.path, &target)? == Linked::NoTarget {
+            return Err(Error::new(Kind::Invalid, "link", show(&entry.path))
+                .because(format!("its target {} does not exist", show(&target))));
+        }
+    }
+    tree.finish()?;
+    // A writer at the other end of a pipe must not be killed by its last block.
+    match io::copy(&mut archive.into_inner(), &mut io::sink()) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(from_reader("read archive", "", e)),
+    }
 }

@@ -16,15 +16,20 @@
 //! opened by openat2 beneath it and the last name is never followed. What the kernel reads from `trusted.overlay.*` is
 //! ours alone; such attributes in archives are dropped.
 
+mod archive_writer;
 mod changes;
 mod copy;
 mod diff;
 mod directory;
 mod extract;
+mod listing;
 mod lowers;
+mod node;
 mod remove;
+mod seal;
 mod sink;
 mod tree;
+mod tree_writer;
 mod unpack;
 
 pub use changes::{ChangeKind, PathChange, changes};
@@ -37,3 +42,6 @@ pub use remove::remove_tree;
 pub use sink::LayerSink;
 pub use tree::{TreeOptions, tar_tree};
 pub use unpack::{UnpackLimits, Unpacked, unpack, unpack_directory};
+
+#[cfg(test)]
+mod tests;

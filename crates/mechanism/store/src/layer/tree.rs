@@ -1,8 +1,13 @@
 //! A tree as a tar archive: `export`, and `cp` from a container.
 
-use rustix::fd::BorrowedFd;
+use super::archive_writer::{ArchiveWriter, is_directory, open_node};
+use super::listing::sorted_names;
+use super::node::{check_depth, failed, reopen};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
 use std::io::Write;
-use tare_model::Result;
+use tare_format::layer::join;
+use tare_model::{Context as _, Result};
 
 /// How a tree is archived.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +23,35 @@ pub struct TreeOptions {
 /// # Errors
 /// What the kernel and `out` report.
 pub fn tar_tree(node: BorrowedFd<'_>, name: &[u8], options: &TreeOptions, out: &mut dyn Write) -> Result<()> {
-    let _ = (node, name, options, out);
-    todo!()
+    let mut archive = ArchiveWriter::new(out, options.clamp_mtime);
+    let stat = rustix::fs::fstat(node).map_err(failed("look up", name))?;
+    if is_directory(&stat) {
+        if !name.is_empty() {
+            let entry = archive.directory(node, &stat, name)?;
+            archive.bare(&entry)?;
+        }
+        let dir = reopen(node, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", name))?;
+        contents(&mut archive, dir, name)?;
+    } else {
+        archive.file(node, &stat, name)?;
+    }
+    archive.finish()?.flush().during("write archive", "")
+}
+
+fn contents<W: Write>(archive: &mut ArchiveWriter<W>, dir: OwnedFd, path: &[u8]) -> Result<()> {
+    check_depth(path)?;
+    for name in sorted_names(dir.as_fd(), path)? {
+        let below = join(path, &name);
+        let Some((node, stat)) = open_node(dir.as_fd(), &name, &below)? else { continue };
+        if is_directory(&stat) {
+            let entry = archive.directory(node.as_fd(), &stat, &below)?;
+            archive.bare(&entry)?;
+            let inner = reopen(node.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", &below))?;
+            drop(node);
+            contents(archive, inner, &below)?;
+        } else {
+            archive.file(node.as_fd(), &stat, &below)?;
+        }
+    }
+    Ok(())
 }
