@@ -260,8 +260,9 @@ impl<'a> Session<'a> {
             Challenge::Bearer { .. } => !matches!(self.credential, Some(Credential::Registry(_))),
             Challenge::Basic => password,
         });
-        // The same answer to the same challenge would be refused again.
-        let new = usable.is_some() && *challenge != usable;
+        // The same password again would be refused again; one that was not shown yet (a parallel request has learnt of
+        // the challenge meanwhile) may help.
+        let new = usable.is_some() && (shown.is_none() || *challenge != usable);
         *challenge = usable;
         new
     }

@@ -44,7 +44,8 @@ pub(crate) fn upload(
         let result = send(client, session, &put, open()?, blob, advanced);
         failed += 1;
         match result {
-            Ok(answer) if answer.response.status() == StatusCode::CREATED => return Ok("done"),
+            // The specification says 201; registries in use say the others, too.
+            Ok(answer) if matches!(answer.response.status().as_u16(), 200 | 201 | 204) => return Ok("done"),
             Ok(answer) => {
                 let expired = answer.response.status() == StatusCode::UNAUTHORIZED && failed == 1;
                 if !(expired && client.run(session.renew())) {

@@ -38,6 +38,8 @@ enum Way {
     Cut(usize),
     /// After so many bytes, silence.
     Stall(usize),
+    /// No answer at all: the connection is closed.
+    HangUp,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +53,9 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn new(status: u16) -> Reply {
         Reply { status, headers: Vec::new(), body: Vec::new(), way: Way::Whole }
+    }
+    pub(super) fn hang_up() -> Reply {
+        Reply { way: Way::HangUp, ..Reply::new(0) }
     }
     pub(super) fn ok(body: impl Into<Vec<u8>>) -> Reply {
         Reply::new(200).body(body)
@@ -153,6 +158,10 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Seen>>, script: &Script) -> Option<
 }
 
 fn answer(mut stream: &TcpStream, seen: &Seen, reply: &Reply) -> Option<()> {
+    if let Way::HangUp = reply.way {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        return None;
+    }
     let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -169,6 +178,7 @@ fn answer(mut stream: &TcpStream, seen: &Seen, reply: &Reply) -> Option<()> {
         return Some(());
     }
     match reply.way {
+        Way::HangUp => None,
         Way::Whole => stream.write_all(&reply.body).ok(),
         Way::Chunked => {
             for chunk in reply.body.chunks(1000) {
