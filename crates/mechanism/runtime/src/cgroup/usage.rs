@@ -262,7 +262,7 @@ mod tests {
             "254:0 Read 4096\n254:0 Write 8192\n254:0 Sync 8192\nTotal 12288\n",
             "254:0 Read 1\n254:0 Write 2\n254:0 Total 3\nTotal 3\n",
         );
-        assert_eq!(v1, [want.clone()]);
+        assert_eq!(v1, std::slice::from_ref(&want));
         assert_eq!(io_v2("254:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n8:0\n")[1], want);
         assert_eq!(io_v2(""), []);
     }

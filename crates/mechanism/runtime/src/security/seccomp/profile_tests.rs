@@ -42,7 +42,7 @@ fn refused_by_ours(capabilities: Set) -> BTreeSet<&'static str> {
     TABLE
         .iter()
         .filter(|(_, n)| n[0] != NO || n[1] != NO)
-        .filter(|(_, n)| !(n[0] != NO && allowed(0xc000_003e, n[0])) && !(n[1] != NO && allowed(0x4000_0003, n[1])))
+        .filter(|(_, n)| ![(0xc000_003e, n[0]), (0x4000_0003, n[1])].into_iter().any(|(a, n)| n != NO && allowed(a, n)))
         .map(|(name, _)| *name)
         .collect()
 }
@@ -68,16 +68,13 @@ const NOT_AS_DOCKER: &[(&str, &str)] = &[
 /// Names on which we differ from podman with default capabilities, each with the reason.
 const NOT_AS_PODMAN: &[(&str, &str)] = &[
     (
-        "fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree umount umount2 unshare clone3",
+        "fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree setns umount umount2 unshare clone3",
         "podman is made for user namespaces and leaves these to capabilities; docker and we close them, since they open \
          kernel code to attack",
     ),
     ("keyctl", "keyrings have no namespace; docker refuses it too"),
     ("reboot", "docker ties it to CAP_SYS_BOOT, so do we"),
-    (
-        "pivot_root pidfd_getfd process_madvise",
-        "not needed in a container without capabilities; docker refuses them too",
-    ),
+    ("pivot_root pidfd_getfd", "not needed in a container without capabilities; docker refuses them too"),
     ("get_mempolicy mbind set_mempolicy", "tied to CAP_SYS_NICE, as docker does"),
     ("syslog", "the kernel log is the host's; docker ties it to CAP_SYSLOG"),
     ("io_pgetevents nice vmsplice", "harmless; docker allows the first and the last, nice is setpriority"),
