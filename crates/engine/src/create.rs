@@ -8,7 +8,7 @@ use rustix::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tare_model::image::{ImageConfig, Platform, RunConfig};
-use tare_model::{Context, Digest, Error, Kind, Result, Undo};
+use tare_model::{Context, Error, Kind, Result, Undo};
 use tare_runtime::security::capability;
 use tare_store::{AddressRequest, Cidr, Durability, Image, NewContainer, VolumeSpec};
 
@@ -407,11 +407,6 @@ fn volume_path(data: &Path, subpath: Option<&str>) -> Result<PathBuf> {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// An image id as people read it.
-pub(crate) fn short(id: &Digest) -> String {
-    id.short()
 }
 
 #[cfg(test)]

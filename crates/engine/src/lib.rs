@@ -9,6 +9,7 @@ mod compat;
 mod config;
 mod create;
 mod device;
+mod exec;
 mod images;
 mod lifecycle;
 mod network;
@@ -27,6 +28,7 @@ pub mod view;
 
 pub use attach::{Attachment, Frame};
 pub use config::{Config, Engine};
+pub use exec::ExecSession;
 pub use lifecycle::RemoveOptions;
 pub use start::{Attach, Started};
 pub use supervise::supervise;

@@ -19,7 +19,7 @@ use crate::record::{Begun, Dirs, Durable, Record, Status, boot_id, start_time, w
 use crate::request::{NamespaceMode, NetworkMode, RunRequest};
 use crate::spec::{self, Facts};
 use crate::supervise::Handover;
-use crate::users::{self, Identity};
+use crate::users;
 use crate::view::State;
 use crate::{Engine, device, network, rootfs, time};
 use rustix::fd::{AsFd, OwnedFd};
@@ -439,9 +439,4 @@ fn make_workdir(root: &OwnedFd, record: &Record) -> Result<()> {
         return Ok(());
     }
     launch::mkdir_in_root(root, &record.cwd).map(drop).during("make working directory", &record.cwd)
-}
-
-/// The identity that `exec` and `run` agree on.
-pub(crate) fn identity_of(root: &OwnedFd, record: &Record, user: Option<&str>) -> Result<Identity> {
-    users::resolve(root, user.unwrap_or(&record.user), &record.request.groups)
 }

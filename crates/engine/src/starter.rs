@@ -1,6 +1,6 @@
 //! The starter image: this very binary, so that a bare machine without a network has something to run.
 
-use tare_model::image::{History, ImageConfig, Platform, RootFs, RunConfig};
+use tare_model::image::{Compression, History, ImageConfig, Platform, RootFs, RunConfig};
 use tare_model::{Context, Result};
 use tare_store::{Image, Store, TreeEntry, TreeNode};
 
@@ -37,7 +37,7 @@ pub(crate) fn make(store: &Store, binary: &std::fs::File) -> Result<Image> {
             ..History::default()
         }],
     };
-    store.image_from_tree(tree, config, &super::images::STARTER.parse()?)
+    store.image_from_tree(tree, Compression::Gzip, config, &super::images::STARTER.parse()?)
 }
 
 fn entry(path: &str, mode: u32, node: TreeNode) -> TreeEntry {

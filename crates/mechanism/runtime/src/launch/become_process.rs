@@ -76,8 +76,13 @@ impl Become {
                 .map_err(|e| Error::io("enter working directory", &self.plan.cwd, e))?;
         }
         process::close_on_exec_from(3).during("close", "descriptors")?;
+        for name in &self.plan.unknown_capabilities {
+            reporter.warn(format!("capability {name} is unknown to this kernel, and was left out"));
+        }
         // Last: changing the user clears it.
-        die_with_parent()?;
+        if self.plan.die_with_parent {
+            die_with_parent()?;
+        }
         Err(self.execute())
     }
 

@@ -8,7 +8,7 @@ mod mounts;
 mod process;
 
 pub use mounts::{Bind, MountPlan, Source};
-pub use process::{IdentityPlan, ProcessPlan};
+pub use process::{IdentityPlan, ProcessPlan, plan as plan_process};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -26,6 +26,8 @@ pub struct ProcessPlan {
     pub apparmor: Option<String>,
     /// Capabilities that no kernel knows, to be warned about.
     pub unknown_capabilities: Vec<String>,
+    /// End it (SIGKILL) when its parent ends: for first processes, whose parent is the supervisor.
+    pub die_with_parent: bool,
     /// Run the command below a small init (a path inside) that reaps and forwards signals.
     pub init: Option<String>,
 }
@@ -47,7 +49,11 @@ pub struct IdentityPlan {
     pub no_new_privileges: bool,
 }
 
-pub(super) fn plan(p: &Process, seccomp: Option<&LinuxSeccomp>) -> Result<ProcessPlan> {
+/// Reads the process of a specification, for a start or for an exec.
+///
+/// # Errors
+/// `Kind::Invalid` without a command, with a relative working directory, or with zero bytes.
+pub fn plan(p: &Process, seccomp: Option<&LinuxSeccomp>) -> Result<ProcessPlan> {
     let bad = |why: String| Err(Error::new(Kind::Invalid, "plan process", "").because(why));
     if p.args.is_empty() {
         return Err(Error::new(Kind::Invalid, "plan process", "")
@@ -83,6 +89,7 @@ pub(super) fn plan(p: &Process, seccomp: Option<&LinuxSeccomp>) -> Result<Proces
         },
         seccomp: seccomp.cloned(),
         apparmor: p.apparmor_profile.clone(),
+        die_with_parent: true,
         unknown_capabilities: unknown,
         init: None,
     })

@@ -1,0 +1,229 @@
+//! `exec`: a further process in a running container. Its parent is the caller, who relays its streams.
+
+use crate::request::{ExecRequest, Seccomp};
+use crate::view::State;
+use crate::{Engine, spec, users};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::path::Path;
+use tare_kernel::capability::Set;
+use tare_model::runtime_spec::{NamespaceKind, Process, User};
+use tare_model::{Context, Error, Kind, Result};
+use tare_runtime::cgroup::Created;
+use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Stdio};
+use tare_runtime::security::seccomp;
+
+/// A process in a container, and our ends of its streams.
+#[derive(Debug)]
+pub struct ExecSession {
+    /// Its descriptor.
+    pub pidfd: OwnedFd,
+    /// The terminal's master side, if it has one; then the pipes are not there.
+    pub terminal: Option<OwnedFd>,
+    /// Its standard input, if it was asked for.
+    pub stdin: Option<OwnedFd>,
+    /// Its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Its standard error.
+    pub stderr: Option<OwnedFd>,
+    /// What could not be had as asked.
+    pub warnings: Vec<String>,
+}
+
+impl ExecSession {
+    /// Waits until it has ended: its exit code, or 128 + n for signal n.
+    ///
+    /// # Errors
+    /// As waitid(2).
+    pub fn wait(&self) -> Result<i32> {
+        loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    return Ok(status.terminating_signal().map_or_else(|| status.exit_status().unwrap_or(0), |s| 128 + s));
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("wait for", "process in container", e)),
+            }
+        }
+    }
+
+    /// Tells the terminal's size; nothing without one.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let Some(master) = &self.terminal else { return Ok(()) };
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(master, size).map_err(|e| Error::io("resize", "terminal", e))
+    }
+
+    /// Sends a signal to it; one that has ended is no error.
+    ///
+    /// # Errors
+    /// As pidfd_send_signal(2).
+    pub fn signal(&self, number: i32) -> Result<()> {
+        match tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), number) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+            other => other.during("signal", "process in container"),
+        }
+    }
+}
+
+impl Engine {
+    /// Runs a process in a running container.
+    ///
+    /// # Errors
+    /// `Kind::State` if it does not run or is paused; `Kind::CommandNotFound` and `Kind::CommandNotExecutable`.
+    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<ExecSession> {
+        let (init, view) = self.running(name, "exec in container")?;
+        if view.state == State::Paused {
+            return Err(Error::new(Kind::State, "exec in container", name)
+                .because("it is paused")
+                .hint(format!("tare unpause {name}")));
+        }
+        let pid = view.pid.unwrap_or_default();
+        let proc = Path::new("/proc").join(pid.to_string());
+        let root = rustix::fs::open(proc.join("root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::io("open", "the container's root directory", e))?;
+        let plan = ExecPlan {
+            process: self.exec_process(&view.id, request, root.as_fd())?,
+            namespaces: foreign_namespaces(&proc)?,
+        };
+        let (stdio, terminal, mut session) = streams(request, root.as_fd(), init)?;
+        let Created { attach, unified } = self.group(&view.cgroup)?.attach()?;
+        let cgroup = CgroupHandles { attach, unified, mounts: Vec::new() };
+        let running = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?.release()?;
+        session.pidfd = running.pidfd;
+        session.warnings = running.warnings;
+        Ok(session)
+    }
+
+    fn exec_process(
+        &self,
+        id: &str,
+        request: &ExecRequest,
+        root: BorrowedFd<'_>,
+    ) -> Result<tare_runtime::plan::ProcessPlan> {
+        let record = self.dirs(id).record()?;
+        let user = request.user.as_deref().unwrap_or(&record.user);
+        let identity = users::resolve(root, user, &record.request.groups)?;
+        let mask = if request.privileged { tare_kernel::capability::bounding().0 } else { record.capabilities };
+        let mut env: Vec<String> = record.env.clone();
+        if request.tty && !env.iter().any(|e| e.starts_with("TERM=")) {
+            env.push("TERM=xterm".to_owned());
+        }
+        for entry in &request.env {
+            let key = entry.split('=').next().unwrap_or_default();
+            env.retain(|e| e.split('=').next() != Some(key));
+            if entry.contains('=') {
+                env.push(entry.clone());
+            }
+        }
+        if !env.iter().any(|e| e.starts_with("HOME=")) {
+            env.push(format!("HOME={}", identity.home));
+        }
+        let r = &record.request;
+        let confined = !r.privileged && !request.privileged;
+        let profile = match &r.security.seccomp {
+            Seccomp::Default if confined => Some(seccomp::default_profile(Set(mask))),
+            Seccomp::Default | Seccomp::Unconfined => None,
+            Seccomp::Profile(profile) => Some(profile.clone()),
+        };
+        let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let process = Process {
+            terminal: request.tty,
+            user: User { uid: identity.uid, gid: identity.gid, umask: None, additional_gids: identity.groups },
+            args: request.command.clone(),
+            env,
+            cwd: request.workdir.clone().unwrap_or_else(|| record.cwd.clone()),
+            capabilities: Some(spec::capabilities_of(mask, identity.uid)),
+            rlimits: spec::rlimits(&r.ulimits, nofile),
+            no_new_privileges: r.security.no_new_privileges,
+            apparmor_profile: r.security.apparmor.clone().filter(|p| p != "unconfined"),
+            ..Process::default()
+        };
+        let mut plan = tare_runtime::plan::plan_process(&process, profile.as_ref())?;
+        // It outlives its client, as docker's does; it ends with the container.
+        plan.die_with_parent = false;
+        Ok(plan)
+    }
+}
+
+/// The namespaces in which the container differs from this process.
+fn foreign_namespaces(proc: &Path) -> Result<Vec<NamespaceKind>> {
+    use NamespaceKind as K;
+    let inode = |base: &Path, file: &str| {
+        let path = base.join("ns").join(file);
+        std::fs::metadata(&path).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).during("look at", path.display())
+    };
+    let mut out = Vec::new();
+    for (kind, file) in [
+        (K::User, "user"),
+        (K::Mount, "mnt"),
+        (K::Pid, "pid"),
+        (K::Network, "net"),
+        (K::Ipc, "ipc"),
+        (K::Uts, "uts"),
+        (K::Cgroup, "cgroup"),
+        (K::Time, "time"),
+    ] {
+        if inode(proc, file)? != inode(Path::new("/proc/self"), file)? {
+            out.push(kind);
+        }
+    }
+    Ok(out)
+}
+
+type Streams = (Option<Stdio>, Option<OwnedFd>, ExecSession);
+
+fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result<Streams> {
+    let mut session =
+        ExecSession { pidfd: init, terminal: None, stdin: None, stdout: None, stderr: None, warnings: Vec::new() };
+    if request.tty {
+        let (master, slave) = open_terminal(root)?;
+        session.terminal = Some(master);
+        return Ok((None, Some(slave), session));
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e));
+    let null = || {
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::io("open", "/dev/null", e))
+    };
+    let stdin = if request.stdin {
+        let (read, write) = pipe()?;
+        session.stdin = Some(write);
+        read
+    } else {
+        null()?
+    };
+    if request.detach {
+        return Ok((Some(Stdio { stdin, stdout: null()?, stderr: null()? }), None, session));
+    }
+    let (out_read, stdout) = pipe()?;
+    let (err_read, stderr) = pipe()?;
+    session.stdout = Some(out_read);
+    session.stderr = Some(err_read);
+    Ok((Some(Stdio { stdin, stdout, stderr }), None, session))
+}
+
+/// A terminal of the container's own devpts. What lies at that path is the container's choice: it is checked.
+fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    const DEVPTS: i64 = 0x1cd1;
+    let fail = |e| Error::io("open terminal", "/dev/pts/ptmx", e);
+    let place = launch::in_root(root, "/dev/pts/ptmx", OFlags::PATH | OFlags::NOFOLLOW).map_err(fail)?;
+    let (stat, fs) = (fstat(&place).map_err(fail)?, fstatfs(&place).map_err(fail)?);
+    let genuine = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(5, 2)
+        && fs.f_type as i64 == DEVPTS;
+    if !genuine {
+        return Err(Error::new(Kind::Denied, "open terminal", "/dev/pts/ptmx").because("it is not a devpts"));
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let own = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&place));
+    let master = rustix::fs::open(own, flags, Mode::empty()).map_err(fail)?;
+    rustix::pty::unlockpt(&master).map_err(fail)?;
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(fail)?;
+    Ok((master, slave))
+}
