@@ -51,13 +51,11 @@ pub struct ContainerRow {
     pub image: Option<Digest>,
     /// Unix nanoseconds.
     pub created: i64,
-    /// Diff IDs of the layers that it stands on, bottom first.
-    pub layers: Vec<Digest>,
     /// Volumes that it uses.
     pub volumes: Vec<String>,
 }
 
-const COLUMNS: &str = "id, name, image, created, layers, volumes";
+const COLUMNS: &str = "id, name, image, created, volumes";
 
 impl Store {
     /// A fresh container id: 64 random hexadecimal digits.
@@ -142,10 +140,11 @@ impl Store {
         let mut writer = self.writer()?;
         let forget = |tx: &Connection| {
             let row = by_id(tx, id)?;
+            let layers = layers_of(tx, id)?;
             tx.execute("DELETE FROM containers WHERE id = ?", [id]).state("write")?;
             crate::address::quarantine(tx, id, &boot)?;
             match row {
-                Some(row) if !crate::image::exists(tx, row.image)? => Ok(row.layers),
+                Some(row) if !crate::image::exists(tx, row.image)? => Ok(layers),
                 _ => Ok(Vec::new()),
             }
         };
@@ -177,6 +176,14 @@ impl Store {
         grave.end()
     }
 
+    /// Diff IDs of the layers that a container (its full id) stands on, bottom first; none if it is not there.
+    ///
+    /// # Errors
+    /// State that cannot be read.
+    pub fn container_layers(&self, id: &str) -> Result<Vec<Digest>> {
+        self.read(|db| layers_of(db, id))
+    }
+
     /// `<root>/containers/<id>`.
     pub fn container_dir(&self, id: &str) -> PathBuf {
         self.root().join("containers").join(id)
@@ -196,7 +203,7 @@ fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
     };
     let layers: Vec<_> = new.layers.iter().map(Digest::hex).collect();
     tx.execute(
-        &format!("INSERT INTO containers ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"),
+        "INSERT INTO containers (id, name, image, created, layers, volumes) VALUES (?, ?, ?, ?, ?, ?)",
         (new.id, &name, new.image.map(|d| d.hex()), new.created, layers.join(" "), new.volumes.join(" ")),
     )
     .state("write")?;
@@ -242,6 +249,11 @@ fn by_id(db: &Connection, id: &str) -> Result<Option<ContainerRow>> {
     db.query_row(&query, [id], from_row).optional().state("read")
 }
 
+fn layers_of(db: &Connection, id: &str) -> Result<Vec<Digest>> {
+    let text = db.query_row("SELECT layers FROM containers WHERE id = ?", [id], |row| row.get::<_, String>(0));
+    text.optional().state("read")?.unwrap_or_default().split_whitespace().map(Digest::from_hex).collect()
+}
+
 fn find(db: &Connection, name_or_id: &str) -> Result<ContainerRow> {
     let exact = format!("SELECT {COLUMNS} FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
     if let Some(row) = db.query_row(&exact, [name_or_id], from_row).optional().state("read")? {
@@ -272,14 +284,12 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<ContainerRow>> {
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<ContainerRow> {
-    let digests = |text: &str| text.split_whitespace().filter_map(|hex| Digest::from_hex(hex).ok()).collect();
     Ok(ContainerRow {
         id: row.get(0)?,
         name: row.get(1)?,
         image: row.get_ref(2)?.as_str_or_null()?.and_then(|hex| Digest::from_hex(hex).ok()),
         created: row.get(3)?,
-        layers: digests(row.get_ref(4)?.as_str()?),
-        volumes: row.get_ref(5)?.as_str()?.split_whitespace().map(str::to_owned).collect(),
+        volumes: row.get_ref(4)?.as_str()?.split_whitespace().map(str::to_owned).collect(),
     })
 }
 

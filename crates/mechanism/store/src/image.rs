@@ -9,7 +9,7 @@ use tare_model::image::{Descriptor, ImageConfig, Manifest, ManifestOrIndex, Root
 use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 
 /// A config or manifest longer than this is refused: 4 MiB, the limit that registries have.
-pub const DOCUMENT_MAX: u64 = 4 << 20;
+pub(crate) const DOCUMENT_MAX: u64 = 4 << 20;
 
 /// An image: config, manifest, layers, names.
 #[derive(Debug, Clone, PartialEq, Eq)]

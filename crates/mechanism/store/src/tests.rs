@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tare_model::image::{Descriptor, ImageConfig, RootFs, media};
 use tare_model::{Digest, Kind, Reference};
 
+mod archives;
 mod concurrent;
 mod images;
 mod killed;

@@ -1,8 +1,13 @@
-//! Layers and images made from entries in memory: the starter image, tests.
-use crate::{Image, ImageLayer, Lease, Store};
+//! Layers made here: from a tar stream, or from entries in memory (the starter image, tests).
+
+use crate::layer::{DirectorySink, UnpackLimits, unpack};
+use crate::{BlobWriter, Event, Image, ImageLayer, Lease, Progress, Silent, Store};
+use flate2::write::GzEncoder;
 use std::fs::File;
-use tare_model::image::{Compression, ImageConfig};
-use tare_model::{Reference, Result};
+use std::io::{self, Read, Seek as _, Write};
+use tare_format::{Entry, EntryKind, tar};
+use tare_model::image::{Compression, Descriptor, ImageConfig};
+use tare_model::{Context as _, Error, Kind, Reference, Result};
 
 /// Entries of a layer, in the order given.
 pub type Tree = Vec<TreeEntry>;
@@ -29,7 +34,7 @@ pub enum TreeNode {
     Dir,
     /// A regular file with this content.
     Bytes(Vec<u8>),
-    /// A regular file with the content of this one, read from its start.
+    /// A regular file with the content of this one, from its start.
     File(File),
     /// A symbolic link.
     Symlink(String),
@@ -42,23 +47,172 @@ pub struct NewLayer {
     pub layer: ImageLayer,
     /// Bytes of its regular files.
     pub size: u64,
+    /// Entries of its archive.
+    pub entries: u64,
 }
 
 impl Store {
     /// Unpacks a tar stream (any compression, detected) as a layer and keeps its blob: as it came if compressed,
-    /// else compressed with `compress`. One pass.
+    /// else compressed with `compress` (gzip and zstd at their fastest level). One pass.
     ///
     /// # Errors
-    /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams.
-    pub fn add_layer(&self, lease: &Lease, tar: &mut dyn std::io::Read, compress: Compression) -> Result<NewLayer> { todo!() }
-    /// A layer from entries; the same entries give the same digest.
+    /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams, and what [`unpack`] refuses.
+    pub fn add_layer(
+        &self,
+        lease: &Lease,
+        tar: &mut (dyn Read + Send),
+        compress: Compression,
+        progress: &dyn Progress,
+    ) -> Result<NewLayer> {
+        let (compression, tar) = detect(tar).during("read", "tar archive")?;
+        let encoding = if compression == Compression::None { compress } else { Compression::None };
+        let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
+        let draft = lease.layer()?;
+        let unpacked = {
+            let copy = Copying { from: tar, to: &mut blob, progress };
+            let mut sink = DirectorySink::new(draft.fd(), Box::new(|_| Ok(None)));
+            unpack(copy, compression, &UnpackLimits::default(), &mut sink).during("unpack", "layer")?
+        };
+        let (digest, size) = blob.finish().during("write", "layer")?.commit(None)?;
+        draft.publish(unpacked.diff_id, unpacked.size)?;
+        let kept = if compression == Compression::None { compress } else { compression };
+        let blob = Descriptor::new(kept.layer_media_type(), digest, size);
+        let layer = ImageLayer { diff_id: unpacked.diff_id, blob };
+        Ok(NewLayer { layer, size: unpacked.size, entries: unpacked.entries })
+    }
+
+    /// A layer from entries; the same entries give the same digest (time 0, order as given).
     ///
     /// # Errors
     /// As [`Store::add_layer`].
-    pub fn layer_from_tree(&self, lease: &Lease, tree: Tree, compress: Compression) -> Result<NewLayer> { todo!() }
-    /// A one-layer image from entries: the starter image. Deterministic.
+    pub fn layer_from_tree(&self, lease: &Lease, tree: Tree, compress: Compression) -> Result<NewLayer> {
+        let mut scratch = lease.scratch()?;
+        let out = write_tree(tree, io::BufWriter::with_capacity(1 << 20, &scratch))?;
+        out.into_inner().map_err(|e| Error::io("write", "scratch file", e.into_error()))?;
+        scratch.rewind().during("read", "scratch file")?;
+        self.add_layer(lease, &mut scratch, compress, &Silent)
+    }
+
+    /// A one-layer image from entries: the starter image. The same entries and config give the same image.
     ///
     /// # Errors
     /// As [`Store::add_layer`].
-    pub fn image_from_tree(&self, tree: Tree, config: ImageConfig, name: &Reference) -> Result<Image> { todo!() }
+    pub fn image_from_tree(
+        &self,
+        tree: Tree,
+        compress: Compression,
+        config: ImageConfig,
+        name: &Reference,
+    ) -> Result<Image> {
+        let lease = self.lease()?;
+        let made = self.layer_from_tree(&lease, tree, compress)?;
+        self.image_from_layer(&lease, None, Some(made.layer), config, std::slice::from_ref(name))
+    }
+}
+
+fn write_tree<W: Write>(tree: Tree, out: W) -> Result<W> {
+    let mut tar = tar::Writer::new(out);
+    for entry in tree {
+        let kind = match entry.node {
+            TreeNode::Dir => EntryKind::Directory,
+            TreeNode::Bytes(_) | TreeNode::File(_) => EntryKind::File,
+            TreeNode::Symlink(_) => EntryKind::Symlink,
+        };
+        let mut header = Entry::new(entry.path.clone().into_bytes(), kind);
+        (header.mode, header.uid, header.gid) = (entry.mode, entry.uid, entry.gid);
+        match entry.node {
+            TreeNode::Dir => tar.entry(&header)?,
+            TreeNode::Symlink(target) => {
+                header.link = target.into_bytes();
+                tar.entry(&header)?;
+            }
+            TreeNode::Bytes(bytes) => {
+                header.size = bytes.len() as u64;
+                tar.entry(&header)?;
+                tar.write_all(&bytes).during("write", &entry.path)?;
+            }
+            TreeNode::File(mut file) => {
+                file.rewind().during("read", &entry.path)?;
+                header.size = file.metadata().during("stat", &entry.path)?.len();
+                tar.entry(&header)?;
+                io::copy(&mut file.take(header.size), &mut tar).during("write", &entry.path)?;
+            }
+        }
+    }
+    tar.finish()
+}
+
+/// The compression that a stream's first bytes show, and the stream with these bytes again.
+pub(crate) fn detect<R: Read>(mut from: R) -> io::Result<(Compression, io::Chain<io::Cursor<Vec<u8>>, R>)> {
+    let mut start = Vec::new();
+    from.by_ref().take(4).read_to_end(&mut start)?;
+    Ok((Compression::of_magic(&start), io::Cursor::new(start).chain(from)))
+}
+
+/// Everything that is read is also written.
+struct Copying<'a, R> {
+    from: R,
+    to: &'a mut Encoder,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Copying<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..n])?;
+        if n > 0 {
+            self.progress.event(&Event::Advanced { item: crate::archive::IMPORTED, bytes: n as u64 });
+        }
+        Ok(n)
+    }
+}
+
+enum Encoder {
+    Plain(BlobWriter),
+    Gzip(GzEncoder<BlobWriter>),
+    Zstd(zstd::Encoder<'static, BlobWriter>),
+}
+
+impl Encoder {
+    fn new(blob: BlobWriter, compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Encoder::Plain(blob),
+            // The header's time stays 0: the same files give the same blob.
+            Compression::Gzip => Encoder::Gzip(GzEncoder::new(blob, flate2::Compression::fast())),
+            Compression::Zstd => Encoder::Zstd(zstd::Encoder::new(blob, 1)?),
+        })
+    }
+
+    fn finish(self) -> io::Result<BlobWriter> {
+        match self {
+            Encoder::Plain(blob) => Ok(blob),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl Write for Encoder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Encoder::Plain(out) => out.write(bytes),
+            Encoder::Gzip(out) => out.write(bytes),
+            Encoder::Zstd(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Refuses a stream that is longer than a document may be.
+pub(crate) fn read_document(mut from: impl Read, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.by_ref().take(crate::image::DOCUMENT_MAX + 1).read_to_end(&mut bytes).during("read", what)?;
+    if bytes.len() as u64 > crate::image::DOCUMENT_MAX {
+        return Err(Error::new(Kind::Exhausted, "read", what)
+            .because(format!("longer than {} bytes", crate::image::DOCUMENT_MAX)));
+    }
+    Ok(bytes)
 }

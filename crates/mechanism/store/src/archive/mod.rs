@@ -1,49 +1,42 @@
-//! Images as archives: OCI archives and layouts, docker's archives, root filesystem tarballs.
-use crate::{Image, Progress, Store};
-use std::io::{Read, Write};
-use std::os::fd::BorrowedFd;
-use tare_model::image::ImageConfig;
-use tare_model::{Reference, Result};
+//! Images as archives.
+//!
+//! ```text
+//! oci-layout                {"imageLayoutVersion":"1.0.0"}
+//! index.json                per image and name: its manifest, with the name in annotations
+//! manifest.json             the same for docker: configs, names, layers
+//! blobs/sha256/<hex>        manifests, configs, layers
+//! ```
+//!
+//! That is what [`Store::save`] writes. [`Store::load`] reads it, OCI archives and layouts without docker's file, and
+//! docker's own archives, old (`<id>/layer.tar`) and new. A tar stream cannot be sought in and `manifest.json` may come
+//! last, so everything in an archive becomes a blob under a lease first, whatever its name; what turns out to be of no
+//! use goes with the lease.
 
-/// What an import records.
-#[derive(Debug, Clone, Default)]
-pub struct Import {
-    /// The image's name.
-    pub name: Option<Reference>,
-    /// Config to start from (architecture and os are filled in if empty).
-    pub config: ImageConfig,
-    /// Comment of the one history entry.
-    pub message: Option<String>,
-}
+mod import;
+mod load;
+mod save;
+mod source;
 
-/// Images to save, and the names under which the archive has them (empty: all names of each).
-#[derive(Debug, Clone)]
-pub struct Saved {
-    /// The image.
-    pub image: Image,
-    /// Names in the archive.
-    pub names: Vec<Reference>,
-}
+pub use import::Import;
+pub use save::Saved;
 
-impl Store {
-    /// Writes images as an OCI archive that docker loads as well.
-    ///
-    /// # Errors
-    /// `Kind::NotFound` for a missing blob; `Kind::Corrupt` for a damaged one; the writer's.
-    pub fn save(&self, images: &[Saved], out: &mut dyn Write, progress: &dyn Progress) -> Result<()> { todo!() }
-    /// Reads an OCI archive or docker archive (maybe compressed) and makes its images visible.
-    ///
-    /// # Errors
-    /// `Kind::Corrupt`, `Kind::Invalid`, `Kind::Unsupported` by what is wrong with it.
-    pub fn load(&self, archive: &mut dyn Read, progress: &dyn Progress) -> Result<Vec<Image>> { todo!() }
-    /// Reads an OCI layout directory.
-    ///
-    /// # Errors
-    /// As [`Store::load`].
-    pub fn load_layout(&self, dir: BorrowedFd<'_>, progress: &dyn Progress) -> Result<Vec<Image>> { todo!() }
-    /// Makes an image of a root filesystem's tar stream (maybe compressed).
-    ///
-    /// # Errors
-    /// As [`Store::add_layer`].
-    pub fn import(&self, tar: &mut dyn Read, import: Import, progress: &dyn Progress) -> Result<Image> { todo!() }
+/// The `item` of progress events of an import.
+pub const IMPORTED: &str = "layer";
+
+const LAYOUT: &str = "oci-layout";
+const INDEX: &str = "index.json";
+const DOCKER: &str = "manifest.json";
+/// The whole name, as containerd and docker write it.
+const NAME: &str = "io.containerd.image.name";
+/// A tag or a name (annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// An element of docker's `manifest.json`.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
 }
