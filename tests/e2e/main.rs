@@ -1,0 +1,9 @@
+//! End-to-end tests, by feature: each runs the binary on a root of its own.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod changes;
+mod containers;
+mod copying;
+mod logs;
+mod observe;
+mod volumes;

@@ -1,0 +1,183 @@
+//! A host of one test: its own directories, and the binary told to use them.
+
+use crate::busybox::busybox_tar;
+use crate::census::{Census, Names};
+use crate::process::{Output, Running, binary, command, environment};
+use crate::{Tree, eventually};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Kernel objects are to be gone this soon after the last container; the machine may be busy.
+const TEARDOWN: Duration = Duration::from_secs(10);
+
+/// One root, with everything that belongs to it; when it goes, nothing of it may be left.
+#[derive(Debug)]
+pub struct Host {
+    dir: TempDir,
+    names: Names,
+    binary: PathBuf,
+}
+
+impl Host {
+    /// New, empty directories.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    #[expect(clippy::new_without_default, reason = "it makes directories")]
+    pub fn new() -> Host {
+        let base = environment("TARE_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let base = base.canonicalize().unwrap();
+        let dir = tempfile::Builder::new().prefix("tare-e2e-").tempdir_in(base).unwrap();
+        let names = Names::of(&dir.path().join("root"), &dir.path().join("run"));
+        Host { dir, names, binary: binary() }
+    }
+
+    /// `--root`.
+    pub fn root(&self) -> &Path {
+        &self.names.root
+    }
+
+    /// `--run`.
+    pub fn run_dir(&self) -> &Path {
+        &self.names.run
+    }
+
+    /// By what its things are known in the kernel.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// A path in a scratch directory that goes with the host.
+    ///
+    /// # Panics
+    /// If the directory cannot be made.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join("scratch");
+        std::fs::create_dir_all(&dir).unwrap();
+        dir.join(name)
+    }
+
+    /// `tare --root … --run … ARGS`, not started. The environment is only a PATH.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut c = command(&self.binary);
+        c.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        c.env("HOME", self.dir.path()).arg("--root").arg(self.root()).arg("--run").arg(self.run_dir()).args(args);
+        c
+    }
+
+    /// Runs a verb to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Running::start(&mut self.command(args), None).wait()
+    }
+
+    /// Runs a verb with this standard input.
+    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Output {
+        Running::start(&mut self.command(args), Some(input)).wait()
+    }
+
+    /// Starts a verb and leaves it running.
+    pub fn start(&self, args: &[&str]) -> Running {
+        Running::start(&mut self.command(args), None)
+    }
+
+    /// Runs a verb that must succeed; its standard output without the last line end.
+    ///
+    /// # Panics
+    /// If its exit code is not 0.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert_eq!(out.code, 0, "tare {args:?}\nstdout: {}\nstderr: {}", out.stdout, out.stderr);
+        out.stdout.strip_suffix('\n').map_or(out.stdout.clone(), str::to_owned)
+    }
+
+    /// Runs a verb that must fail with this exit code; its standard error.
+    ///
+    /// # Panics
+    /// If its exit code is another one.
+    #[track_caller]
+    pub fn fails(&self, args: &[&str], code: i32) -> String {
+        let out = self.run(args);
+        assert_eq!(out.code, code, "tare {args:?}\nstdout: {}\nstderr: {}", out.stdout, out.stderr);
+        out.stderr
+    }
+
+    /// `inspect` of one object: its JSON.
+    ///
+    /// # Panics
+    /// If there is no such object.
+    #[track_caller]
+    pub fn inspect(&self, name: &str) -> serde_json::Value {
+        let list: serde_json::Value = serde_json::from_str(&self.ok(&["inspect", name])).unwrap();
+        list.get(0).cloned().unwrap_or(list)
+    }
+
+    /// Imports the image `busybox`: see [`Tree::busybox`].
+    ///
+    /// # Panics
+    /// If it cannot be imported.
+    #[track_caller]
+    pub fn busybox(&self) {
+        self.ok(&["import", "--change", "CMD [\"sh\"]", &busybox_tar().display().to_string(), "busybox"]);
+    }
+
+    /// Imports a tree as an image; `changes` are Dockerfile instructions.
+    ///
+    /// # Panics
+    /// If it cannot be imported.
+    #[track_caller]
+    pub fn import(&self, tree: &Tree, changes: &[&str], name: &str) {
+        let archive = self.scratch("import.tar");
+        tree.tar(&archive);
+        let archive = archive.display().to_string();
+        let mut args = vec!["import"];
+        changes.iter().for_each(|c| args.extend(["--change", *c]));
+        args.extend([archive.as_str(), name]);
+        self.ok(&args);
+        std::fs::remove_file(archive).unwrap();
+    }
+
+    /// Runs a shell script in a fresh container of `busybox` that is removed at once; what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.ok(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", script])
+    }
+
+    /// Waits until nothing of this root is in the kernel or the run directory; what is left otherwise.
+    pub fn settled(&self) -> Census {
+        let mut census = Census::default();
+        eventually(TEARDOWN, || {
+            census = Census::take(&self.names);
+            census.is_empty()
+        });
+        census
+    }
+
+    /// Removes all containers by force.
+    pub fn clear(&self) {
+        if !self.root().exists() {
+            return;
+        }
+        let all = self.run(&["ps", "--all", "--quiet", "--no-trunc"]).stdout;
+        let mut args = vec!["rm", "--force", "--volumes"];
+        args.extend(all.split_whitespace());
+        if args.len() > 3 {
+            let _ = self.run(&args);
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.clear();
+        let left = self.settled();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind: {:#?}", left.0);
+        }
+    }
+}
