@@ -1,0 +1,242 @@
+//! The root command: which verbs there are, and the one that was called.
+//!
+//! Starting must be fast, so only the verb that was called has its arguments built. Everything is built for help, for
+//! completion, and to suggest a name where there is no such verb.
+
+use crate::context::Context;
+use crate::errors::{self, code};
+use crate::parse::boolean;
+use crate::verb::{Entry, TOP, Verb};
+use crate::{environment, out, unsupported};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// The whole command tree.
+pub(crate) fn full() -> Command {
+    TOP.iter().fold(bare(), |root, verb| root.subcommand(build(verb, Booleans::Flags)))
+}
+
+/// Runs the verb that the arguments name; returns the process's exit code.
+pub(crate) fn run(args: &[OsString]) -> u8 {
+    let called = first_word(args).and_then(|word| find(TOP, word.to_str()?));
+    let booleans = if args.iter().any(|a| boolean_value(a)) { Booleans::Values } else { Booleans::Flags };
+    let command = match called {
+        Some(verb) => bare().subcommand(build(verb, booleans)),
+        None => full(),
+    };
+    match command.try_get_matches_from(args) {
+        Ok(matches) => dispatch(&matches),
+        Err(error) => refused(&error, called.is_some()),
+    }
+}
+
+fn dispatch(root: &ArgMatches) -> u8 {
+    let mut list = TOP;
+    let mut matches = root;
+    let mut path = Vec::new();
+    loop {
+        let Some((name, inner)) = matches.subcommand() else { return code::ENGINE };
+        let Some(verb) = find(list, name) else { return code::ENGINE };
+        path.push(verb.name);
+        matches = inner;
+        match verb.entry {
+            Entry::Group(inner) => list = inner,
+            Entry::Leaf { run, .. } => {
+                let context = context(root, path.join(" "));
+                return match run(matches, &context) {
+                    Ok(code) => code,
+                    Err(error) => errors::report(&context.verb, &error),
+                };
+            }
+        }
+    }
+}
+
+fn context(root: &ArgMatches, verb: String) -> Context {
+    let path = |option: &str, variable: &str, default: &str| {
+        let given = root.get_one::<PathBuf>(option).cloned();
+        let given = given.or_else(|| environment::non_empty(variable).map(PathBuf::from));
+        environment::places().cwd.join(given.unwrap_or_else(|| PathBuf::from(default)))
+    };
+    Context { root: path("root", "TARE_ROOT", "/var/lib/tare"), run: path("run", "TARE_RUN", "/run/tare"), verb }
+}
+
+fn bare() -> Command {
+    let directory = |name: &'static str| {
+        Arg::new(name).long(name).value_name("DIRECTORY").value_parser(clap::value_parser!(PathBuf))
+    };
+    Command::new("tare")
+        .about("Runs containers")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand_value_name("VERB")
+        .subcommand_help_heading("Verbs")
+        .arg(directory("root").help("Where images, containers and volumes lie [env: TARE_ROOT] [default: /var/lib/tare]"))
+        .arg(directory("run").help("Where the state of what runs lies [env: TARE_RUN] [default: /run/tare]"))
+        .arg(Arg::new("version").long("version").short('v').action(ArgAction::Version).help("Print the version"))
+        .after_help(
+            "Examples:\n  tare run hello                          say from inside what isolates a container\n  \
+             tare run -it --rm debian bash           a shell\n  \
+             tare run -d --name web -p 8080:80 IMAGE a service\n  tare ps                                 what runs\n\n\
+             `tare VERB --help` says more.",
+        )
+}
+
+/// How flags without a value are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Booleans {
+    /// `--rm`.
+    Flags,
+    /// Also `--rm=false`, which docker allows. Built only where it occurs: it clutters the help.
+    Values,
+}
+
+fn build(verb: &Verb, booleans: Booleans) -> Command {
+    let command = Command::new(verb.name).aliases(verb.aliases.iter().copied()).hide(verb.hidden);
+    match verb.entry {
+        Entry::Group(inner) => {
+            let command = command.about(verb.about).subcommand_required(true).arg_required_else_help(true);
+            inner.iter().fold(command, |c, v| c.subcommand(build(v, booleans)))
+        }
+        Entry::Leaf { build, .. } => {
+            let command = build(command).args_override_self(true);
+            match booleans {
+                Booleans::Flags => command,
+                Booleans::Values => command.mut_args(with_value),
+            }
+        }
+    }
+}
+
+fn with_value(arg: Arg) -> Arg {
+    if !matches!(arg.get_action(), ArgAction::SetTrue) {
+        return arg;
+    }
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .default_value("false")
+        .hide_default_value(true)
+        .value_parser(|text: &str| boolean(text).ok_or("expected true or false"))
+}
+
+/// The verb's name: what follows the global options.
+fn first_word(args: &[OsString]) -> Option<&OsStr> {
+    let mut args = args.iter().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--root" | "--run") => drop(args.next()),
+            Some(option) if option.starts_with('-') => {}
+            _ => return Some(arg),
+        }
+    }
+    None
+}
+
+fn boolean_value(arg: &OsStr) -> bool {
+    let text = arg.to_str().filter(|t| t.starts_with('-')).and_then(|t| t.split_once('='));
+    text.is_some_and(|(_, value)| boolean(value).is_some())
+}
+
+fn find<'a>(list: &'a [Verb], name: &str) -> Option<&'a Verb> {
+    list.iter().find(|v| v.name == name || v.aliases.contains(&name))
+}
+
+/// Help and version go to standard output; mistakes to standard error, with docker's exit code for them.
+fn refused(error: &clap::Error, known: bool) -> u8 {
+    use clap::error::ErrorKind as K;
+    match error.kind() {
+        K::DisplayHelp | K::DisplayVersion => {
+            let text = error.render().to_string();
+            return out::print(text.trim_end()).map_or(code::FAILED, |()| 0);
+        }
+        K::DisplayHelpOnMissingArgumentOrSubcommand => out::note(error.render().to_string().trim_end()),
+        _ => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            let flag = unsupported::flag_of(error).filter(|_| known);
+            match flag.and_then(|f| unsupported::sentence(&f)) {
+                Some(sentence) => out::note(format_args!("tare: {sentence}")),
+                None => out::note(format_args!("tare: {text}")),
+            }
+        }
+    }
+    code::ENGINE
+}
+
+/// The verb that words without flags call, and its positional arguments so far.
+pub(crate) fn verb_of<'a>(words: &[&'a str]) -> Option<(&'static Verb, Vec<&'a str>)> {
+    let mut list = TOP;
+    let mut rest = words.iter().copied();
+    loop {
+        let verb = find(list, rest.next()?)?;
+        match verb.entry {
+            Entry::Group(inner) => list = inner,
+            Entry::Leaf { .. } => return Some((verb, rest.collect())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        full().debug_assert();
+        let values = TOP.iter().fold(bare(), |root, verb| root.subcommand(build(verb, Booleans::Values)));
+        values.debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        fn check(command: &mut Command, path: &str) {
+            if command.has_subcommands() {
+                assert!(command.get_about().is_some(), "{path} lacks a description");
+                for inner in command.get_subcommands_mut() {
+                    let path = format!("{path} {}", inner.get_name());
+                    check(inner, &path);
+                }
+                return;
+            }
+            if command.is_hide_set() {
+                return;
+            }
+            let help = command.render_long_help().to_string();
+            assert!(command.get_about().is_some(), "{path} lacks a description");
+            assert!(help.contains("Examples:\n  tare "), "{path} lacks examples:\n{help}");
+            assert!(help.lines().all(|l| l.chars().count() <= 120), "{path} has a line above 120 characters");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{path}: {} has no help", arg.get_id());
+            }
+        }
+        for command in full().get_subcommands_mut() {
+            let path = format!("tare {}", command.get_name());
+            check(command, &path);
+        }
+    }
+
+    #[test]
+    fn booleans_may_have_a_value() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let args = words("tare run --rm=false -i=true -td image -x --rm");
+        assert!(args.iter().any(|a| boolean_value(a)));
+        let verb = find(TOP, "run").unwrap();
+        let m = bare().subcommand(build(verb, Booleans::Values)).try_get_matches_from(&args).unwrap();
+        let (_, m) = m.subcommand().unwrap();
+        assert_eq!((m.get_flag("rm"), m.get_flag("interactive"), m.get_flag("tty")), (false, true, true));
+        assert_eq!(m.get_many::<String>("words").unwrap().collect::<Vec<_>>(), ["image", "-x", "--rm"]);
+    }
+
+    #[test]
+    fn the_verb_follows_the_global_options() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(first_word(&words("tare --root /x --run=/y ps -a")), Some(OsStr::new("ps")));
+        assert_eq!(first_word(&words("tare --help")), None);
+        assert_eq!(verb_of(&["container", "rm", "-f", "x"]).unwrap().0.name, "rm");
+    }
+}

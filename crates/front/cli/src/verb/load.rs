@@ -1,0 +1,69 @@
+use super::Build;
+use crate::context::Context;
+use crate::out::Out;
+use crate::progress::Reporter;
+use clap::Args;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use tare_model::{Context as _, Error, Kind, Result};
+use tare_store::{Image, Progress, Silent, Store};
+
+pub(super) const ARGS: Build = <LoadArgs as Args>::augment_args;
+
+/// Read images from an archive or an OCI layout
+///
+/// OCI archives and docker's, plain or compressed; or a directory with an OCI layout.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tare load -i debian.tar
+  tare load -i layout-directory
+  zcat app.tar.gz | tare load")]
+pub(crate) struct LoadArgs {
+    /// File or directory to read; standard input if missing
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Say nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
+    let engine = context.engine()?;
+    let reporter = Reporter::for_archives();
+    let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
+    let images = match args.input.as_deref() {
+        Some(path) => from_path(engine.store(), path, progress)?,
+        None => {
+            refuse_terminal("tare load -i FILE")?;
+            engine.store().load(&mut std::io::stdin().lock(), progress)?
+        }
+    };
+    let mut out = Out::new();
+    for image in images {
+        match image.names.as_slice() {
+            [] => out.line(format_args!("Loaded image ID: {}", image.id))?,
+            names => names.iter().try_for_each(|n| out.line(format_args!("Loaded image: {}", n.familiar())))?,
+        }
+    }
+    out.finish()?;
+    Ok(0)
+}
+
+fn from_path(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>> {
+    let mut file = File::open(path).during("open", path.display())?;
+    if file.metadata().during("look at", path.display())?.is_dir() {
+        return store.load_layout(file.as_fd(), progress);
+    }
+    store.load(&mut file, progress)
+}
+
+/// Nobody types an archive.
+pub(super) fn refuse_terminal(hint: &str) -> Result<()> {
+    if crate::terminal::stdin_is_terminal() {
+        return Err(Error::new(Kind::Invalid, "read the archive", "")
+            .because("standard input is a terminal")
+            .hint(format_args!("name a file: {hint}")));
+    }
+    Ok(())
+}

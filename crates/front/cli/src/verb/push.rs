@@ -1,0 +1,37 @@
+use super::Build;
+use super::pull::client;
+use crate::context::Context;
+use crate::out;
+use crate::progress::Reporter;
+use clap::Args;
+use tare_model::{Reference, Result};
+use tare_store::{Progress, Silent};
+
+pub(super) const ARGS: Build = <PushArgs as Args>::augment_args;
+
+/// Send an image to a registry
+///
+/// The name says which one; `tare tag` gives an image the name.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tare tag app 127.0.0.1:5000/team/app:2 && tare push 127.0.0.1:5000/team/app:2")]
+pub(crate) struct PushArgs {
+    /// Say nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+    /// Name of the image
+    #[arg(value_name = "NAME[:TAG]")]
+    name: String,
+}
+
+pub(super) fn main(args: PushArgs, context: &Context) -> Result<u8> {
+    let reference: Reference = args.name.parse()?;
+    let engine = context.engine()?;
+    let image = engine.store().image(&args.name)?;
+    let client = client()?;
+    let reporter = Reporter::for_transfers();
+    let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
+    let sent = tare_registry::push(&client, engine.store(), &image, &reference, progress)?;
+    out::print(format_args!("{reference}: digest: {} size: {}", sent.digest, sent.size))?;
+    Ok(0)
+}
