@@ -40,7 +40,9 @@ impl ExecSession {
         loop {
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => {
-                    return Ok(status.terminating_signal().map_or_else(|| status.exit_status().unwrap_or(0), |s| 128 + s));
+                    return Ok(status
+                        .terminating_signal()
+                        .map_or_else(|| status.exit_status().unwrap_or(0), |s| 128 + s));
                 }
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(Error::io("wait for", "process in container", e)),
@@ -84,8 +86,9 @@ impl Engine {
         }
         let pid = view.pid.unwrap_or_default();
         let proc = Path::new("/proc").join(pid.to_string());
-        let root = rustix::fs::open(proc.join("root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| Error::io("open", "the container's root directory", e))?;
+        let root =
+            rustix::fs::open(proc.join("root"), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| Error::io("open", "the container's root directory", e))?;
         let plan = ExecPlan {
             process: self.exec_process(&view.id, request, root.as_fd())?,
             namespaces: foreign_namespaces(&proc)?,

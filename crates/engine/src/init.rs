@@ -58,7 +58,8 @@ fn start(args: &[Vec<u8>], env: &[Vec<u8>]) -> Result<Child> {
     let envp = ExecArray::new(env).during("prepare", "environment")?;
     let candidates = candidates(args, env)?;
     // Close-on-exec: the end of the pipe without a byte says that the command runs.
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e))?;
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e))?;
     let child = process::clone(Namespaces::NONE, None, || -> Infallible {
         process::reset_signals();
         // A process group of its own, in the foreground if there is a terminal: keys reach the command only.

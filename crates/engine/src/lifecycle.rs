@@ -190,16 +190,9 @@ impl Engine {
         }
         let dirs = self.dirs(&row.id);
         // The supervisor is about to finish taking things down: the lock comes free when it has.
-        let end = Instant::now() + KILL_PATIENCE;
-        let lock = loop {
-            if let Some(lock) = dirs.try_lock()? {
-                break lock;
-            }
-            if Instant::now() > end {
-                return Err(Error::new(Kind::InUse, "remove container", name).because("its supervisor does not end"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let lock = dirs
+            .lock_within(KILL_PATIENCE)?
+            .ok_or_else(|| Error::new(Kind::InUse, "remove container", name).because("its supervisor does not end"))?;
         let record = match dirs.record() {
             Ok(record) => record,
             // Removed at its end, by its supervisor.

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tare_model::image::RunConfig;
 use tare_model::{Context, Digest, Error, Kind, Result};
 
@@ -179,6 +180,18 @@ impl Dirs {
             Ok(()) => self.try_lock(),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(Error::io("lock", path.display(), e)),
+        }
+    }
+
+    /// Takes the lock, waiting so long at most.
+    pub(crate) fn lock_within(&self, patience: Duration) -> Result<Option<OwnedFd>> {
+        let end = Instant::now() + patience;
+        loop {
+            let lock = self.try_lock()?;
+            if lock.is_some() || Instant::now() >= end {
+                return Ok(lock);
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

@@ -11,6 +11,7 @@
 use crate::record::{Dirs, Record, Status, boot_id};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, time};
+use std::time::Duration;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{Group, Layout, Parents};
 use tare_store::{ContainerRow, Durability};
@@ -39,7 +40,9 @@ impl Engine {
     /// State that cannot be read. A container that vanishes meanwhile is left out.
     pub fn containers(&self, all: bool) -> Result<Vec<Container>> {
         let mut out = Vec::new();
-        for row in self.store.containers()? {
+        let rows = self.store.containers()?;
+        self.sweep_run(&rows);
+        for row in rows {
             if !all && !self.dirs(&row.id).is_alive()? && !self.is_lost(&self.dirs(&row.id))? {
                 continue;
             }
@@ -113,7 +116,23 @@ impl Engine {
         if !dirs.state.join("config.json").exists() {
             return Ok(true);
         }
-        Ok(dirs.begun()?.is_some() && dirs.exit()?.is_none())
+        match dirs.begun()? {
+            Some(_) => Ok(dirs.exit()?.is_none()),
+            // Who makes or starts one removes the run directory on every way out but being killed.
+            None => Ok(dirs.run.exists()),
+        }
+    }
+
+    /// Removes run directories that no container has: of makers that were killed before they had reserved anything.
+    fn sweep_run(&self, rows: &[ContainerRow]) {
+        let Ok(entries) = std::fs::read_dir(self.config.run.join("containers")) else { return };
+        for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+            // One that is being made is alive: its maker holds the lock.
+            let dirs = self.dirs(&name);
+            if !rows.iter().any(|r| r.id == name) && matches!(dirs.is_alive(), Ok(false)) && dirs.record().is_err() {
+                let _ = self.recover_one(&name, None);
+            }
+        }
     }
 
     /// Clears up after every container that lost its supervisor; how many there were.
@@ -135,7 +154,9 @@ impl Engine {
     /// Clears up after one container, if nobody else does. `failed`: why its start did not succeed, if that is known.
     pub(crate) fn recover_one(&self, id: &str, failed: Option<&Error>) -> Result<()> {
         let dirs = self.dirs(id);
-        let Some(lock) = dirs.try_lock()? else { return Ok(()) };
+        // A launcher that was killed lets go of its lock a moment after its socket is seen to close.
+        let patience = if failed.is_some() { Duration::from_secs(2) } else { Duration::ZERO };
+        let Some(lock) = dirs.lock_within(patience)? else { return Ok(()) };
         let record = dirs.record().ok();
         let status = dirs.status()?.unwrap_or_else(|| Status { cgroup: self.cgroup_path(id), ..Status::default() });
         let failures = self.take_down(record.as_ref(), id, &status);
@@ -147,7 +168,7 @@ impl Engine {
                 self.store.release_addresses(id)?;
                 self.store.remove_container_dir(id)?;
             }
-            (Some(r), Some(_)) if r.request.remove && failed.is_none() => self.forget(r, Durability::Lazy)?,
+            (Some(r), _) if r.request.remove && failed.is_none() => self.forget(r, Durability::Lazy)?,
             (Some(_), Some(begun)) if failed.is_none() => {
                 let rebooted = begun.boot_id != boot_id()?;
                 dirs.write_exit(&Exit {
