@@ -217,7 +217,9 @@ fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
     let length = "length(address) = length(?2)";
     let highest: Option<Vec<u8>> = tx
         .query_row(
-            &format!("SELECT max(address) FROM addresses WHERE network = ?1 AND address BETWEEN ?2 AND ?3 AND {length}"),
+            &format!(
+                "SELECT max(address) FROM addresses WHERE network = ?1 AND address BETWEEN ?2 AND ?3 AND {length}"
+            ),
             bounds.clone(),
             |row| row.get(0),
         )

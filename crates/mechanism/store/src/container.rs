@@ -157,8 +157,7 @@ impl Store {
             return Ok(());
         }
         let grave = self.lease()?;
-        let candidates =
-            crate::collect::Candidates { layers: orphans.into_iter().collect(), ..Default::default() };
+        let candidates = crate::collect::Candidates { layers: orphans.into_iter().collect(), ..Default::default() };
         let mut writer = self.writer()?;
         self.bury_orphans(&mut writer, &grave, candidates, None, |_| Ok(()))?;
         Ok(())

@@ -133,10 +133,7 @@ impl Writer<'_> {
     }
 
     /// One lazy transaction for which nobody waits: pays for the checkpoint if one is due.
-    pub(crate) fn background_transaction<T>(
-        &mut self,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn background_transaction<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.transaction_with("NORMAL", CHECKPOINT_FRAMES, f)
     }
 
@@ -182,11 +179,7 @@ impl Store {
     }
 
     /// One transaction under the right to write.
-    pub(crate) fn write<T>(
-        &self,
-        durability: Durability,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn write<T>(&self, durability: Durability, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.writer()?.transaction(durability, f)
     }
 

@@ -289,7 +289,8 @@ fn created(config: &ImageConfig) -> i64 {
 }
 
 fn mark_synced(tx: &Connection, layers: &[ImageLayer]) -> Result<()> {
-    let mut update = tx.prepare("UPDATE layers SET boot = NULL WHERE diff_id = ? AND boot IS NOT NULL").state("write")?;
+    let mut update =
+        tx.prepare("UPDATE layers SET boot = NULL WHERE diff_id = ? AND boot IS NOT NULL").state("write")?;
     layers.iter().try_for_each(|l| update.execute([l.diff_id.hex()]).state("write").map(drop))
 }
 
@@ -420,11 +421,9 @@ impl Rows {
     pub(crate) fn read(db: &Connection, id: Digest) -> Result<Rows> {
         let hex = id.hex();
         let (manifest, manifest_type, size, created): (String, String, u64, i64) = db
-            .query_row(
-                "SELECT manifest, manifest_type, manifest_size, created FROM images WHERE id = ?",
-                [&hex],
-                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
-            )
+            .query_row("SELECT manifest, manifest_type, manifest_size, created FROM images WHERE id = ?", [&hex], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+            })
             .optional()
             .state("read")?
             .ok_or_else(|| missing(&id.to_string()))?;

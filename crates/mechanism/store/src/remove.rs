@@ -53,16 +53,15 @@ impl Store {
 
 enum Plan {
     Untag(Vec<Reference>),
-    Remove(Digest, Rows),
+    Remove(Digest, Box<Rows>),
 }
 
 fn plan(db: &Connection, name_or_id: &str, force: bool) -> Result<Plan> {
     let found = resolve(db, name_or_id)?;
     let rows = Rows::read(db, found.id)?;
     let users = users(db, &found.id)?;
-    let in_use = |why: String, hint: String| {
-        Err(Error::new(Kind::InUse, "remove image", name_or_id).because(why).hint(hint))
-    };
+    let in_use =
+        |why: String, hint: String| Err(Error::new(Kind::InUse, "remove image", name_or_id).because(why).hint(hint));
     match &found.by {
         Some(by) => {
             let names = untagged_by(by, &rows);
@@ -84,7 +83,7 @@ fn plan(db: &Connection, name_or_id: &str, force: bool) -> Result<Plan> {
             format!("container {name} ({}) uses it", crate::container::short(id)),
             format!("`tare rm {name}` first, or add --force"),
         ),
-        _ => Ok(Plan::Remove(found.id, rows)),
+        _ => Ok(Plan::Remove(found.id, Box::new(rows))),
     }
 }
 
@@ -111,9 +110,7 @@ fn several(rows: &Rows) -> bool {
 
 fn untag(tx: &Connection, name: &Reference) -> Result<()> {
     match name.digest() {
-        Some(digest) => {
-            tx.execute("DELETE FROM digests WHERE name = ? AND digest = ?", (name.name(), digest.hex()))
-        }
+        Some(digest) => tx.execute("DELETE FROM digests WHERE name = ? AND digest = ?", (name.name(), digest.hex())),
         None => tx.execute("DELETE FROM names WHERE name = ?", [key(name)]),
     }
     .state("write")?;

@@ -60,13 +60,8 @@ pub(crate) fn image(store: &Store, layers: &[&str], names: &[&str]) -> crate::Im
     let config = serde_json::to_vec(&config).unwrap();
     let manifest = serde_json::to_vec(&crate::image::manifest_of(&config, &layers)).unwrap();
     let names: Vec<Reference> = names.iter().map(|n| n.parse().unwrap()).collect();
-    let new = NewImage {
-        manifest: &manifest,
-        media_type: media::MANIFEST,
-        config: &config,
-        layers: &layers,
-        names: &names,
-    };
+    let new =
+        NewImage { manifest: &manifest, media_type: media::MANIFEST, config: &config, layers: &layers, names: &names };
     store.put_image(&lease, &new).unwrap()
 }
 
@@ -125,7 +120,8 @@ fn relative_roots_are_refused() {
 #[test]
 fn a_container_and_its_volume_survive_reopening() {
     let root = Root::new();
-    let (volume, made) = root.store.volume_create(&VolumeSpec { name: Some("data".into()), ..Default::default() }).unwrap();
+    let (volume, made) =
+        root.store.volume_create(&VolumeSpec { name: Some("data".into()), ..Default::default() }).unwrap();
     assert!(made && volume.path.is_dir());
     let id = Store::new_id().unwrap();
     let volumes = ["data".to_owned()];
@@ -159,7 +155,8 @@ fn measure_opening_reading_and_writing() {
         let image = store.image("debian:12").unwrap();
         let (id, layers) = (Store::new_id().unwrap(), image.diff_ids());
         let addresses = [pool("10.9.0.0/16")];
-        let new = NewContainer { layers: &layers, addresses: &addresses, image: Some(image.id), ..container(&id, None) };
+        let new =
+            NewContainer { layers: &layers, addresses: &addresses, image: Some(image.id), ..container(&id, None) };
         store.reserve_container(&new).unwrap();
     });
     let ids: Vec<_> = root.store.containers().unwrap().into_iter().map(|c| c.id).collect();

@@ -142,8 +142,11 @@ fn write_tree<W: Write>(tree: Tree, out: W) -> Result<W> {
     tar.finish()
 }
 
+/// A stream whose first bytes were looked at.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
 /// The compression that a stream's first bytes show, and the stream with these bytes again.
-pub(crate) fn detect<R: Read>(mut from: R) -> io::Result<(Compression, io::Chain<io::Cursor<Vec<u8>>, R>)> {
+pub(crate) fn detect<R: Read>(mut from: R) -> io::Result<(Compression, Whole<R>)> {
     let mut start = Vec::new();
     from.by_ref().take(4).read_to_end(&mut start)?;
     Ok((Compression::of_magic(&start), io::Cursor::new(start).chain(from)))

@@ -171,9 +171,7 @@ pub(crate) fn require(db: &Connection, name: &str) -> Result<()> {
 }
 
 fn missing(name: &str) -> Error {
-    Error::new(Kind::NotFound, "find volume", name)
-        .because("no such volume")
-        .hint(format!("tare volume create {name}"))
+    Error::new(Kind::NotFound, "find volume", name).because("no such volume").hint(format!("tare volume create {name}"))
 }
 
 fn find(db: &Connection, root: &Path, name: &str) -> Result<Option<VolumeRow>> {

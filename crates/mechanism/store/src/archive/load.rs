@@ -108,8 +108,8 @@ impl Loading<'_> {
     }
 
     fn docker(&self, source: &dyn Source, list: &[u8]) -> Result<Vec<Image>> {
-        let list: Vec<DockerImage> = serde_json::from_slice(list)
-            .map_err(|e| Error::new(Kind::Invalid, "parse", DOCKER).because(e))?;
+        let list: Vec<DockerImage> =
+            serde_json::from_slice(list).map_err(|e| Error::new(Kind::Invalid, "parse", DOCKER).because(e))?;
         let mut images: Vec<Image> = Vec::new();
         for entry in list {
             let (config, _) = source.file(&entry.config)?;
@@ -198,11 +198,12 @@ fn wanted(index: &Index) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
     let host = Platform::host();
     let elsewhere = |d: &Descriptor| d.platform.as_ref().is_some_and(|p| !p.runs_on(&host));
     let mut wanted: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
-    let mut add = |descriptor: &Descriptor, name: Option<Reference>| {
-        match wanted.iter_mut().find(|(d, _)| d.digest == descriptor.digest) {
-            Some((_, names)) => names.extend(name),
-            None => wanted.push((descriptor.clone(), name.into_iter().collect())),
-        }
+    let mut add = |descriptor: &Descriptor, name: Option<Reference>| match wanted
+        .iter_mut()
+        .find(|(d, _)| d.digest == descriptor.digest)
+    {
+        Some((_, names)) => names.extend(name),
+        None => wanted.push((descriptor.clone(), name.into_iter().collect())),
     };
     let mut named: Vec<(Reference, Vec<&Descriptor>)> = Vec::new();
     for descriptor in &index.manifests {

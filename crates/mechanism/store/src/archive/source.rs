@@ -130,7 +130,11 @@ fn take_file(
     let promised = name.strip_prefix("blobs/sha256/").and_then(|hex| Digest::from_hex(hex).ok());
     if let Some(digest) = promised {
         lease.hold(&[digest])?;
-        if lease.store().open_blob(&digest).and_then(|f| f.metadata().during("stat", name)).is_ok_and(|m| m.len() == entry.size)
+        if lease
+            .store()
+            .open_blob(&digest)
+            .and_then(|f| f.metadata().during("stat", name))
+            .is_ok_and(|m| m.len() == entry.size)
         {
             return Ok(Member::Blob(digest, entry.size));
         }

@@ -132,10 +132,8 @@ fn docker_s_archives_are_loaded() {
     let app = two_layers(&one.store, &base, "more", "app:1");
     let blob = |d: &Digest| one.store.read_blob(d, 1 << 20).unwrap();
     let (bottom, top) = (blob(&app.layers[0].blob.digest), blob(&app.layers[1].blob.digest));
-    let list = format!(
-        r#"[{{"Config":"app.json","RepoTags":["app:1"],"Layers":["aa/layer.tar","bb/layer.tar"]}},
-            {{"Config":"base.json","RepoTags":null,"Layers":["cc/layer.tar"]}}]"#
-    );
+    let list = r#"[{"Config":"app.json","RepoTags":["app:1"],"Layers":["aa/layer.tar","bb/layer.tar"]},
+        {"Config":"base.json","RepoTags":null,"Layers":["cc/layer.tar"]}]"#;
     let old = archive(
         &[
             ("aa/layer.tar", &bottom),

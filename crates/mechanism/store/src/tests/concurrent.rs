@@ -38,9 +38,8 @@ fn child_reserves() {
 #[test]
 fn processes_reserve_at_once() {
     let root = Root::new();
-    let mut children: Vec<_> = (0..PROCESSES)
-        .map(|i| child("tests::concurrent::child_reserves", root.store.root(), &i.to_string()))
-        .collect();
+    let mut children: Vec<_> =
+        (0..PROCESSES).map(|i| child("tests::concurrent::child_reserves", root.store.root(), &i.to_string())).collect();
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }

@@ -195,10 +195,8 @@ fn a_name_moves_and_a_registry_s_manifest_wins() {
     let mut blob = lease.blob().unwrap();
     blob.write_all(b"the same layer, compressed in another way").unwrap();
     let (digest, size) = blob.commit(None).unwrap();
-    let layers = [crate::ImageLayer {
-        diff_id: new.layers[0].diff_id,
-        blob: Descriptor::new(media::LAYER_ZSTD, digest, size),
-    }];
+    let layers =
+        [crate::ImageLayer { diff_id: new.layers[0].diff_id, blob: Descriptor::new(media::LAYER_ZSTD, digest, size) }];
     let manifest = serde_json::to_vec(&crate::image::manifest_of(&new.config_raw, &layers)).unwrap();
     let put = |name: Reference| {
         let new = NewImage {

@@ -6,7 +6,8 @@ use std::time::Duration;
 #[test]
 #[ignore = "a child of kill_at_any_moment_leaves_a_sound_store"]
 fn child_works_until_killed() {
-    let Some((store, _)) = in_child() else { return };
+    let Some((store, ready)) = in_child() else { return };
+    std::fs::write(ready, "").unwrap();
     for i in 0.. {
         let (a, b) = (format!("a{}", i % 3), format!("b{}", i % 5));
         image(&store, &["base", &a, &b], &["app", &a]);
@@ -30,10 +31,16 @@ fn child_works_until_killed() {
 fn kill_at_any_moment_leaves_a_sound_store() {
     let root = Root::new();
     let kept = image(&root.store, &["base", "kept"], &["kept"]);
+    let mut interrupted = 0;
     for round in 0..40_u64 {
-        let mut process = child("tests::killed::child_works_until_killed", root.store.root(), "");
-        // Start takes some milliseconds; then any point of the loop.
-        std::thread::sleep(Duration::from_micros(8_000 + round * 7_919 % 60_000));
+        let ready = root.store.root().join("ready");
+        let argument = ready.display().to_string();
+        let mut process = child("tests::killed::child_works_until_killed", root.store.root(), &argument);
+        while !ready.exists() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::fs::remove_file(&ready).unwrap();
+        std::thread::sleep(Duration::from_micros(round * 7_919 % 60_000));
         process.kill().unwrap();
         process.wait().unwrap();
         let store = root.reopen();
@@ -44,10 +51,12 @@ fn kill_at_any_moment_leaves_a_sound_store() {
         for container in store.containers().unwrap() {
             store.release_container(&container.id, crate::Durability::Durable).unwrap();
         }
+        interrupted += usize::from(store.check(false).unwrap().iter().any(|f| f.object.contains("/tmp/")));
         assert_sound(&store);
         let again = store.image("kept").unwrap();
         assert_eq!(again, kept);
         assert_eq!(std::fs::read_to_string(store.lowers(&again)[0].join("file")).unwrap(), "kept");
         image(&store, &["base", "a0", "b0"], &["app", "a0"]);
     }
+    assert!(interrupted > 10, "only {interrupted} of 40 processes were killed in the middle of something");
 }

@@ -1,5 +1,5 @@
 use super::{Root, assert_sound, container, pool};
-use crate::{Durability, NewContainer, NetworkRow, Prune, Store, VolumeSpec};
+use crate::{Durability, NetworkRow, NewContainer, Prune, Store, VolumeSpec};
 use std::collections::BTreeMap;
 use tare_model::{Digest, Kind};
 
@@ -13,10 +13,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(e.kind(), Kind::Unsupported);
     assert!(e.to_string().contains("it has schema 99, and this tare knows 1"), "{e}");
     assert_eq!(e.first_hint(), Some("use the tare that wrote it, or another root directory (--root)"));
-    let version: i64 = rusqlite::Connection::open(&path)
-        .unwrap()
-        .pragma_query_value(None, "user_version", |r| r.get(0))
-        .unwrap();
+    let version: i64 =
+        rusqlite::Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();
     assert_eq!(version, 99);
 }
 
@@ -192,7 +190,7 @@ fn volumes_in_use_stay() {
     store.release_container(&id, Durability::Durable).unwrap();
     store.remove_container_dir(&id).unwrap();
     assert_eq!(store.volume_prune(Prune::All, &|v| v.name != "data").unwrap(), []);
-    assert_eq!(store.volume_prune(Prune::All, &|_| true).unwrap(), [data.clone()]);
+    assert_eq!(store.volume_prune(Prune::All, &|_| true).unwrap(), std::slice::from_ref(&data));
     assert!(!data.path.exists());
     for bad in ["../../x", "a/b", "", "..", ".x"] {
         let spec = VolumeSpec { name: Some(bad.into()), ..Default::default() };
