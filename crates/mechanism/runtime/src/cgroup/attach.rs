@@ -1,6 +1,7 @@
 //! Making groups, and the descriptors through which a process joins them.
 
 use super::files;
+use super::group::recursive;
 use super::layout::Version;
 use super::plan::{CgroupPlan, GroupPlan, Write};
 use super::remove::{remove_below, remove_tree};
@@ -91,12 +92,20 @@ fn make_leaf(top: BorrowedFd<'_>, path: &str, group: &GroupPlan) -> Result<()> {
                 hand_down(top, path, group)?;
             }
             // Left by a tare that was killed: its limits are not ours, so it is made anew.
-            Err(Errno::EXIST) => remove_tree(top, path, Instant::now() + Duration::from_millis(50))
-                .map_err(|e| e.because("it exists already and holds processes").with_kind(Kind::InUse))?,
+            Err(Errno::EXIST) => remove_leftover(top, path)?,
             Err(e) => return Err(Error::io("make cgroup", path, e)),
         }
     }
     Err(Error::new(Kind::InUse, "make cgroup", path).because("the group above it is removed again and again"))
+}
+
+/// Removes a group that nobody is in. One that somebody is in keeps its groups below, empty ones too.
+fn remove_leftover(top: BorrowedFd<'_>, path: &str) -> Result<()> {
+    let Some(dir) = files::open_dir(top, path)? else { return Ok(()) };
+    if !recursive(dir.as_fd())?.is_empty() {
+        return Err(Error::new(Kind::InUse, "make cgroup", path).because("it exists already and holds processes"));
+    }
+    remove_tree(top, path, Instant::now() + Duration::from_millis(50))
 }
 
 /// The groups above `path`, outermost first.

@@ -348,8 +348,13 @@ fn a_leftover_group_is_made_anew_and_a_used_one_is_not_touched() {
     let again = Group::open(&f.layout, &f.path).unwrap();
     assert_eq!(again.usage().unwrap().pids.unwrap().limit, None, "the old limit is gone");
     let mut child = f.spawn("exec sleep 100");
+    let inner = |m: &super::group::Member| rustix::fs::statat(&m.dir, "inner", rustix::fs::AtFlags::empty());
+    for m in &again.members {
+        rustix::fs::mkdirat(&m.dir, "inner", rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+    }
     let e = create(&p).unwrap_err();
     assert_eq!(e.kind(), Kind::InUse, "{e}");
+    assert!(again.members.iter().all(|m| inner(m).is_ok()), "its groups below are not touched either");
     assert_eq!(again.processes().unwrap(), [child.id() as i32]);
     again.kill_all().unwrap();
     child.wait().unwrap();

@@ -267,7 +267,7 @@ fn compiling_is_fast() {
         .min()
         .unwrap();
     // 0.07 ms in the optimised build; the bound leaves room for unoptimised and emulated ones.
-    let bound = 10_000;
+    let bound = 100_000;
     assert!(best.as_micros() < bound, "{best:?}");
 }
 
