@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the scripts in tools/ and tests/vm/ share. Sourced, never run.
 
+# Root's tools, where the login's PATH lacks them.
+PATH=$PATH:/usr/sbin:/sbin
 TARE_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Everything that is fetched or built once and is not part of the tree: kernels, root images, tarballs.
 TARE_CACHE=${TARE_CACHE:-/var/cache/tare-tests}

@@ -7,7 +7,7 @@
 VM_CACHE=$TARE_CACHE/vm
 VM_ROOT_ID=74617265
 VM_PACKAGES=systemd,systemd-sysv,libpam-systemd,dbus,udev,kmod,iproute2,nftables,procps,psmisc,apparmor,busybox-static
-VM_PACKAGES+=,python3-minimal,dmsetup,strace,netcat-openbsd,erofs-utils
+VM_PACKAGES+=,python3,dmsetup,strace,netcat-openbsd,erofs-utils
 # Not needed for a test, and each costs time at every emulated boot.
 VM_MASKED=(apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
   e2scrub_reap.service fstrim.timer getty.target getty@tty1.service systemd-journal-flush.service

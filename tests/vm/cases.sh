@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# Runs a folder of scripts in the machine. Sourced by ./vm. In a script's head:
+#
+#   # vm: OPTIONS          a run with these options of `vm run`; one line for each run
+#   # expect: CODE TEXT    instead of 0: its exit code, with TEXT in what it prints; all such lines must hold
+
+# cases DIR TARE [-j N] [PATTERN]: PATTERN is a part of NAME@KERNEL.
+cases() {
+  local dir=$1 tare=$2 jobs=2 pattern='' script number options name failed=0 passed=0 running=() began=$SECONDS
+  shift 2
+  while [ $# -gt 0 ]; do
+    case $1 in
+    -j) jobs=$2 && shift 2 ;;
+    -*) die "unknown option '$1'" ;;
+    *) pattern=$1 && shift ;;
+    esac
+  done
+  [ -x "$tare" ] || die "no binary '$tare': cargo build --release"
+  prepare oldest newest
+  results=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-cases.XXXXXX")
+  # shellcheck disable=SC2064
+  trap 'rm -rf "$results"; kill $(jobs -p) 2>/dev/null' EXIT
+  for script in "$dir"/*.sh; do
+    number=0
+    while IFS= read -r options; do
+      number=$((number + 1))
+      name=$(basename "$script" .sh)@$(case_label "$options")
+      case $name in *"$pattern"*) ;; *) continue ;; esac
+      while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+      one_case "$script" "$options" "$name" "$tare" &
+    done < <(sed -n 's/^# vm: *//p' "$script")
+    [ $number -gt 0 ] || die "$script has no line '# vm:'"
+  done
+  wait
+  passed=$(find "$results" -name '*.passed' | wc -l)
+  failed=$(find "$results" -name '*.failed' | wc -l)
+  find "$results" -name '*.failed' -printf 'failed: %f\n' | sort
+  say "vm: $((passed + failed)) runs in $((SECONDS - began)) s"
+  printf '%s passed, %s failed\n' "$passed" "$failed"
+  [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+# What tells two runs of a script apart: the kernel, and the cgroup layout where it is not the usual one.
+case_label() {
+  local kernel=oldest cgroup=''
+  [[ $1 =~ --kernel\ +([a-z]+) ]] && kernel=${BASH_REMATCH[1]}
+  [[ $1 =~ --cgroup\ +([a-z0-9]+) ]] && cgroup=-${BASH_REMATCH[1]}
+  printf '%s%s\n' "$kernel" "$cgroup"
+}
+
+one_case() {
+  local script=$1 options=$2 name=$3 tare=$4 log=$results/$3.log status=0 code=0 text why='' began=$SECONDS args
+  # The options are quoted as in a shell.
+  eval "args=($options)"
+  "$VM_DIR/vm" run --tare "$tare" "${args[@]}" "$script" >"$log" 2>&1 </dev/null || status=$?
+  while IFS=' ' read -r code text; do
+    grep -qF -- "$text" "$log" || why="no '$text' in its output"
+  done < <(sed -n 's/^# expect: *//p' "$script")
+  code=$(sed -n 's/^# expect: *\([0-9]*\).*/\1/p' "$script" | head -n 1)
+  [ "$status" = "${code:-0}" ] || why="exit code $status instead of ${code:-0}"
+  grep '^SKIP: ' "$log" >&2 || true
+  if [ -z "$why" ]; then
+    : >"$results/$name.passed"
+    printf 'PASS vm::%s (%s s)\n' "$name" "$((SECONDS - began))"
+  else
+    : >"$results/$name.failed"
+    printf 'FAIL vm::%s (%s s): %s\n%s\n' "$name" "$((SECONDS - began))" "$why" "$(sed 's/^/    /' "$log")"
+  fi
+}
