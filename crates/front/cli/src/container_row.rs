@@ -82,11 +82,8 @@ pub(crate) fn status(c: &Container, now: Timestamp) -> String {
 
 /// Published ports, and those that are only exposed.
 fn ports(c: &Container) -> String {
-    let mut all: Vec<String> = c
-        .ports
-        .iter()
-        .map(|p| format!("{}:{}->{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol))
-        .collect();
+    let mut all: Vec<String> =
+        c.ports.iter().map(|p| format!("{}:{}->{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol)).collect();
     let published: Vec<String> = c.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol)).collect();
     if c.state == State::Running {
         all.extend(c.request.expose.iter().filter(|e| !published.contains(e)).cloned());
@@ -158,7 +155,10 @@ mod tests {
         assert_eq!(field("Command"), "\"sh -c echo a long c…\"");
         assert_eq!(field("Status"), "Up About an hour");
         assert_eq!(field("Ports"), "0.0.0.0:8080->80/tcp, 90/tcp");
-        assert_eq!((field("Mounts"), field("Networks"), field("Labels")), ("data".into(), "bridge".into(), "a=1".into()));
+        assert_eq!(
+            (field("Mounts"), field("Networks"), field("Labels")),
+            ("data".into(), "bridge".into(), "a=1".into())
+        );
         c.state = State::Exited;
         let finished_at = "2026-01-01T01:00:00Z".into();
         c.exit = Some(Exit { code: 137, oom_killed: true, finished_at, ..Exit::default() });

@@ -84,7 +84,8 @@ fn source(args: &ContainerArgs, caller: &Caller<'_>) -> Result<(Source, Vec<Stri
     }
     match args.words.split_first() {
         Some((image, command)) if !image.is_empty() => Ok((Source::Image(image.clone()), command.to_vec())),
-        _ => Err(Error::new(Kind::Invalid, "the image is missing", "").because("expected IMAGE [COMMAND [ARGUMENT...]]")
+        _ => Err(Error::new(Kind::Invalid, "the image is missing", "")
+            .because("expected IMAGE [COMMAND [ARGUMENT...]]")
             .hint("`tare images` lists what is here; `tare run hello` works everywhere")),
     }
 }

@@ -10,9 +10,6 @@ use tare_engine::Engine;
 use tare_engine::request::Source;
 use tare_model::{Context as _, Error, Kind, Result};
 
-/// The image that is made on first use from the running binary: it is never pulled.
-const STARTER: &str = "hello";
-
 /// Sees to it that the image is in the store, as the policy says.
 ///
 /// # Errors
@@ -25,10 +22,7 @@ pub(crate) fn have_image(
     quiet: bool,
 ) -> Result<()> {
     let Source::Image(name) = source else { return Ok(()) };
-    if is_starter(name) && policy != PullPolicy::Always {
-        return Ok(());
-    }
-    let missing = match engine.store().image(name) {
+    let missing = match engine.image(name) {
         Ok(_) => None,
         Err(e) if e.kind() == Kind::NotFound => Some(e),
         Err(e) => return Err(e),
@@ -46,10 +40,6 @@ pub(crate) fn have_image(
     }
 }
 
-fn is_starter(name: &str) -> bool {
-    name == STARTER || name.strip_prefix(STARTER) == Some(":latest")
-}
-
 /// Runs `tare pull` with our own binary; its progress goes to standard error, where ours would.
 fn pull(context: &Context, name: &str, quiet: bool) -> Result<()> {
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().during("duplicate", "standard error")?;
@@ -65,15 +55,4 @@ fn pull(context: &Context, name: &str, quiet: bool) -> Result<()> {
     }
     // The child has said why.
     Err(Error::new(Kind::Unavailable, "get image", name).because("it could not be pulled"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_starter_is_known_by_its_name() {
-        assert!(is_starter("hello") && is_starter("hello:latest"));
-        assert!(!is_starter("hello-world") && !is_starter("x/hello"));
-    }
 }

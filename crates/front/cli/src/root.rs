@@ -74,7 +74,10 @@ fn bare() -> Command {
         .arg_required_else_help(true)
         .subcommand_value_name("VERB")
         .subcommand_help_heading("Verbs")
-        .arg(directory("root").help("Where images, containers and volumes lie [env: TARE_ROOT] [default: /var/lib/tare]"))
+        .arg(
+            directory("root")
+                .help("Where images, containers and volumes lie [env: TARE_ROOT] [default: /var/lib/tare]"),
+        )
         .arg(directory("run").help("Where the state of what runs lies [env: TARE_RUN] [default: /run/tare]"))
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::Version).help("Print the version"))
         .after_help(

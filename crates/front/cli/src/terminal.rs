@@ -85,8 +85,9 @@ impl DetachKeys {
     /// `Kind::Invalid`.
     pub(crate) fn parse(text: &str) -> Result<DetachKeys> {
         let bad = || {
-            Error::new(Kind::Invalid, "invalid", format!("--detach-keys {text:?}"))
-                .because("expected keys with commas between them: a letter, or ctrl- and a letter or one of @ [ \\ ] ^ _")
+            Error::new(Kind::Invalid, "invalid", format!("--detach-keys {text:?}")).because(
+                "expected keys with commas between them: a letter, or ctrl- and a letter or one of @ [ \\ ] ^ _",
+            )
         };
         let key = |word: &str| match (word.strip_prefix("ctrl-"), word.as_bytes()) {
             (Some(of), _) => match of.as_bytes() {

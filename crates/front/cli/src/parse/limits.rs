@@ -176,8 +176,7 @@ mod tests {
     use super::*;
 
     fn memory(memory: &str, swap: Option<&str>, default: Swap) -> Result<LinuxMemory> {
-        let args =
-            LimitArgs { memory: Some(memory.into()), memory_swap: swap.map(Into::into), ..LimitArgs::default() };
+        let args = LimitArgs { memory: Some(memory.into()), memory_swap: swap.map(Into::into), ..LimitArgs::default() };
         Ok(args.meant(default)?.memory.unwrap())
     }
 

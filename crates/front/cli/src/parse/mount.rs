@@ -57,9 +57,8 @@ impl Typed {
             None => Ok(true),
             Some(v) => boolean(v).ok_or_else(|| bad(FLAG, text, format!("{key}={v:?} is neither true nor false"))),
         };
-        let needed = || {
-            value.filter(|v| !v.is_empty()).ok_or_else(|| bad(FLAG, text, format!("{key} needs a value: {key}=…")))
-        };
+        let needed =
+            || value.filter(|v| !v.is_empty()).ok_or_else(|| bad(FLAG, text, format!("{key} needs a value: {key}=…")));
         let mut special = |of: &'static str| self.special.push((of, key.clone()));
         match key.as_str() {
             "type" => self.kind = Some(needed()?.to_ascii_lowercase()),
@@ -83,7 +82,8 @@ impl Typed {
                     "enabled" => false,
                     "disabled" => true,
                     other => {
-                        let why = format!("bind-recursive={other} is not supported yet; there are enabled and disabled");
+                        let why =
+                            format!("bind-recursive={other} is not supported yet; there are enabled and disabled");
                         return Err(not_yet(FLAG, text, why));
                     }
                 };

@@ -44,10 +44,7 @@ mod tests {
         assert_eq!(network("container:web").unwrap(), NetworkMode::Container("web".into()));
         assert!(network("container:").is_err());
         assert!(network("backend").unwrap_err().to_string().contains("not supported yet"));
-        assert_eq!(
-            namespace("--pid", "container:x").unwrap(),
-            NamespaceMode::Container("x".into())
-        );
+        assert_eq!(namespace("--pid", "container:x").unwrap(), NamespaceMode::Container("x".into()));
         assert_eq!(namespace("--ipc", "shareable").unwrap(), NamespaceMode::Private);
         assert!(namespace("--pid", "shareable").is_err());
     }

@@ -71,7 +71,9 @@ pub(crate) fn expose(text: &str) -> Result<Vec<String>> {
 fn check_protocol(text: &str, protocol: &str) -> Result<&'static str> {
     match protocol.to_ascii_lowercase().as_str() {
         "tcp" => Ok("tcp"),
-        p @ ("udp" | "sctp") => Err(not_yet(FLAG, text, format!("publishing {p} ports is not supported yet, only tcp"))),
+        p @ ("udp" | "sctp") => {
+            Err(not_yet(FLAG, text, format!("publishing {p} ports is not supported yet, only tcp")))
+        }
         p => Err(bad(FLAG, text, format!("unknown protocol {p:?}; there is tcp"))),
     }
 }

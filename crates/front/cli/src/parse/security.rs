@@ -7,11 +7,7 @@ use tare_model::Result;
 const FLAG: &str = "--security-opt";
 
 /// Parses all `--security-opt`. `read` gives a file's content, `host` what a profile may depend on.
-pub(crate) fn parse(
-    texts: &[String],
-    host: &seccomp::Host,
-    read: &dyn Fn(&str) -> Result<String>,
-) -> Result<Security> {
+pub(crate) fn parse(texts: &[String], host: &seccomp::Host, read: &dyn Fn(&str) -> Result<String>) -> Result<Security> {
     let mut security = Security::default();
     for text in texts {
         let (key, value) = text.split_once(['=', ':']).unwrap_or((text, ""));

@@ -31,9 +31,11 @@ impl Executed {
     pub(crate) fn new(mut session: ExecSession) -> Result<Executed> {
         let mut outputs = Vec::new();
         let mut input = session.stdin.take();
-        if let Some(terminal) = session.terminal.take() {
-            input = Some(terminal.try_clone().map_err(|e| Error::io("duplicate", "the pseudo-terminal", e))?);
-            outputs.push(Output { fd: terminal, stderr: false });
+        // The session keeps its own descriptor of the pseudo-terminal, for its size.
+        if let Some(terminal) = &session.terminal {
+            let again = || terminal.try_clone().map_err(|e| Error::io("duplicate", "the pseudo-terminal", e));
+            input = Some(again()?);
+            outputs.push(Output { fd: again()?, stderr: false });
         }
         outputs.extend(session.stdout.take().map(|fd| Output { fd, stderr: false }));
         outputs.extend(session.stderr.take().map(|fd| Output { fd, stderr: true }));

@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 
 /// Their names, for messages.
 pub(super) const NAMES: [&str; 25] = [
-    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt", "ge", "html",
-    "urlquery", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
+    "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt", "ge",
+    "html", "urlquery", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
 ];
 
 /// Whether there is such a function.

@@ -155,7 +155,8 @@ fn word(text: &str) -> &str {
 }
 
 fn number(text: &str) -> Result<(Token, usize), String> {
-    let end = text[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_').map_or(text.len(), |i| i + 1);
+    let end =
+        text[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_').map_or(text.len(), |i| i + 1);
     let bad = || format!("bad number {:?}", &text[..end]);
     let digits = text[..end].replace('_', "");
     let digits = digits.strip_prefix('+').unwrap_or(&digits);

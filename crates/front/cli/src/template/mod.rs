@@ -124,7 +124,10 @@ mod tests {
         check("{{index .Ports \"80/tcp\" 0 \"HostIp\"}}", "0.0.0.0");
         check("{{index .Names 9}}", "error: index 9 is out of range");
         check("{{len .Names}} {{len .ID}} {{len .Config}}", "3 3 2");
-        check("{{eq .N 3}} {{eq .ID \"x\" \"abc\"}} {{ne .N 3}} {{lt .N 4}} {{le .N 3}} {{gt .F 1.0}} {{ge .ID \"abd\"}}", "true true false true true true false");
+        check(
+            "{{eq .N 3}} {{eq .ID \"x\" \"abc\"}} {{ne .N 3}} {{lt .N 4}} {{le .N 3}} {{gt .F 1.0}} {{ge .ID \"abd\"}}",
+            "true true false true true true false",
+        );
         check("{{eq .N \"3\"}}", "error: cannot compare");
         check("{{and .T .ID}} {{or .Empty .ID}} {{not .T}} {{and .Empty (index .Names 9)}}|", "abc abc false |");
         check("{{print .ID 1 2 .ID}}|{{println .ID .N}}", "abc1 2abc|abc 3\n");
@@ -137,14 +140,20 @@ mod tests {
         check("{{printf \"%s-%d-%v-%q-%x-%t-%%\" .ID .N .Names .ID 255 .T}}", "abc-3-[a b c]-\"abc\"-ff-true-%");
         check("{{printf \"%5d|%-5s|%05d|%.2f|%+d|%x\" 42 \"ab\" 42 .F 7 \"hi\"}}", "   42|ab   |00042|1.50|+7|6869");
         check("{{printf \"%.2s|%8.3f|%X|%o|%c|%T\" .ID .F 255 8 65 .ID}}", "ab|   1.500|FF|10|A|string");
-        check("{{printf \"%d\" .ID}}{{printf \"%s\"}}{{printf \"x\" 1}}", "%!d(string=abc)%!s(MISSING)x%!(EXTRA int=1)");
+        check(
+            "{{printf \"%d\" .ID}}{{printf \"%s\"}}{{printf \"x\" 1}}",
+            "%!d(string=abc)%!s(MISSING)x%!(EXTRA int=1)",
+        );
         check("{{.ID | printf \"%s-%s\" \"x\"}}", "x-abc");
     }
 
     #[test]
     fn functions_of_docker() {
         check("{{json .Names}} {{json .Html}} {{json .Config.Labels}}", r#"["a","b","c"] "<a&b>" {"k":"v","x.y":"z"}"#);
-        check("{{join .Names \",\"}} {{.ID | upper}} {{upper .ID | lower}} {{title \"foo bar\"}}", "a,b,c ABC abc Foo Bar");
+        check(
+            "{{join .Names \",\"}} {{.ID | upper}} {{upper .ID | lower}} {{title \"foo bar\"}}",
+            "a,b,c ABC abc Foo Bar",
+        );
         check("{{split \"a:b\" \":\" | json}} {{index (split \"a:b\" \":\") 1}}", r#"["a","b"] b"#);
         check("{{truncate .ID 2}}|{{truncate .ID 9}}|{{pad .ID 1 2}}|", "ab|abc| abc  |");
         check("{{.Label \"k\"}}|{{.Label \"none\"}}|", "v||");

@@ -63,16 +63,16 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
     let mut parser = Parser { pieces: pieces.into_iter(), variables: vec![String::new()], ranges: 0 };
     let (nodes, end) = parser.list("")?;
     match end {
-        End::Eof => Ok(nodes),
-        End::End => Err("unexpected {{end}}".into()),
-        End::Else(_) => Err("unexpected {{else}}".into()),
+        Stop::Eof => Ok(nodes),
+        Stop::Closed => Err("unexpected {{end}}".into()),
+        Stop::Else(_) => Err("unexpected {{else}}".into()),
     }
 }
 
 /// What closed a list of nodes.
-enum End {
+enum Stop {
     Eof,
-    End,
+    Closed,
     /// With what follows `else`.
     Else(Vec<Glued>),
 }
@@ -85,7 +85,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn list(&mut self, inside: &str) -> Result<(Vec<Node>, End), String> {
+    fn list(&mut self, inside: &str) -> Result<(Vec<Node>, Stop), String> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let action = match piece {
@@ -100,8 +100,8 @@ impl Parser<'_> {
                 _ => "",
             };
             match keyword {
-                "end" => return Ok((nodes, End::End)),
-                "else" => return Ok((nodes, End::Else(action[1..].to_vec()))),
+                "end" => return Ok((nodes, Stop::Closed)),
+                "else" => return Ok((nodes, Stop::Else(action[1..].to_vec()))),
                 "if" | "with" => nodes.push(self.branches(keyword, &action[1..])?),
                 "range" => nodes.push(self.range(&action[1..])?),
                 "break" | "continue" if self.ranges == 0 => {
@@ -114,7 +114,7 @@ impl Parser<'_> {
             }
         }
         if inside.is_empty() {
-            return Ok((nodes, End::Eof));
+            return Ok((nodes, Stop::Eof));
         }
         Err(format!("{{{{{inside}}}}} lacks its {{{{end}}}}"))
     }
@@ -128,12 +128,12 @@ impl Parser<'_> {
             let (body, end) = self.list(keyword)?;
             branches.push((pipeline, body));
             match end {
-                End::End | End::Eof => break Vec::new(),
-                End::Else(rest) if rest.is_empty() => break self.last_list(keyword)?,
-                End::Else(rest) if matches!(&rest[0].0, Token::Ident(w) if w == keyword) => {
+                Stop::Closed | Stop::Eof => break Vec::new(),
+                Stop::Else(rest) if rest.is_empty() => break self.last_list(keyword)?,
+                Stop::Else(rest) if matches!(&rest[0].0, Token::Ident(w) if w == keyword) => {
                     condition = rest[1..].to_vec();
                 }
-                End::Else(_) => return Err(format!("{{{{else}}}} is followed by something other than {keyword}")),
+                Stop::Else(_) => return Err(format!("{{{{else}}}} is followed by something other than {keyword}")),
             }
         };
         self.variables.truncate(scope);
@@ -142,7 +142,7 @@ impl Parser<'_> {
 
     fn last_list(&mut self, keyword: &str) -> Result<Vec<Node>, String> {
         match self.list(keyword)? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, Stop::Closed) => Ok(nodes),
             _ => Err("unexpected {{else}}".into()),
         }
     }
@@ -156,9 +156,9 @@ impl Parser<'_> {
         let (body, end) = self.list("range")?;
         self.ranges -= 1;
         let otherwise = match end {
-            End::End | End::Eof => Vec::new(),
-            End::Else(rest) if rest.is_empty() => self.last_list("range")?,
-            End::Else(_) => return Err("{{else}} of a range takes nothing".into()),
+            Stop::Closed | Stop::Eof => Vec::new(),
+            Stop::Else(rest) if rest.is_empty() => self.last_list("range")?,
+            Stop::Else(_) => return Err("{{else}} of a range takes nothing".into()),
         };
         self.variables.truncate(scope);
         Ok(Node::Range { variables, over, body, otherwise })
@@ -226,7 +226,9 @@ impl Parser<'_> {
                 "false" => Operand::Literal(Value::Bool(false)),
                 "nil" => Operand::Literal(Value::Null),
                 _ if functions::exists(&word) => Operand::Function(word),
-                _ => return Err(format!("function {word:?} is not defined; there are {}", functions::NAMES.join(", "))),
+                _ => {
+                    return Err(format!("function {word:?} is not defined; there are {}", functions::NAMES.join(", ")));
+                }
             },
             Token::Open => {
                 let commands = self.commands(cursor)?;

@@ -51,7 +51,12 @@ fn words(before: &[&str], last: &str) -> Vec<(String, String)> {
     let mut found: Vec<_> = verbs.map(|c| (c.get_name().to_owned(), text(c.get_about()))).collect();
     if found.is_empty() && !command.has_subcommands() {
         let positional = command.get_positionals().next();
-        found.extend(positional.into_iter().flat_map(|a| a.get_possible_values()).map(|v| (v.get_name().to_owned(), String::new())));
+        found.extend(
+            positional
+                .into_iter()
+                .flat_map(|a| a.get_possible_values())
+                .map(|v| (v.get_name().to_owned(), String::new())),
+        );
     }
     found
 }
@@ -64,7 +69,9 @@ fn flags(command: &Command) -> Vec<(String, String)> {
 /// What the flag before the cursor may be followed by.
 fn values(command: &Command, flag: &str) -> Option<Vec<(String, String)>> {
     let name = flag.trim_start_matches('-');
-    let arg = command.get_arguments().find(|a| a.get_long() == Some(name) || a.get_short().is_some_and(|s| name == s.to_string()))?;
+    let arg = command
+        .get_arguments()
+        .find(|a| a.get_long() == Some(name) || a.get_short().is_some_and(|s| name == s.to_string()))?;
     let values = arg.get_possible_values();
     (arg.get_action().takes_values() && !values.is_empty())
         .then(|| values.iter().map(|v| (v.get_name().to_owned(), String::new())).collect())

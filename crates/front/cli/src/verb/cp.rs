@@ -9,8 +9,7 @@ pub(super) const ARGS: Build = <CpArgs as Args>::augment_args;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tare cp web:/etc/hosts .")]
-pub(crate) struct CpArgs {
-}
+pub(crate) struct CpArgs {}
 pub(super) fn main(_: CpArgs, _: &Context) -> Result<u8> {
     Err(Error::new(Kind::Unsupported, "cp", ""))
 }

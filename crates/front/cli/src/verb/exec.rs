@@ -1,7 +1,7 @@
 use super::run::{byte, check_terminal};
 use super::{Build, create};
 use crate::context::Context;
-use crate::errors::code;
+use crate::errors::{code, warn};
 use crate::meant;
 use crate::session::{Ended, Executed, Options, foreground};
 use crate::terminal::{DETACH_KEYS, DetachKeys};
@@ -64,6 +64,7 @@ pub(super) fn main(args: ExecArgs, context: &Context) -> Result<u8> {
     }
     let engine = context.engine()?;
     let session = engine.exec(&container, &request)?;
+    session.warnings.iter().for_each(|w| warn(w));
     if args.detach {
         return Ok(0);
     }
@@ -111,8 +112,14 @@ mod tests {
     fn flags_end_at_the_container() {
         let line = Line::parse_from("exec -it -u 5 -e A=1 -e NOPE_XYZ c ls -l --help".split(' '));
         let (container, r) = request(&line.exec).unwrap();
-        assert_eq!((container.as_str(), r.command.as_slice()), ("c", ["ls", "-l", "--help"].map(String::from).as_slice()));
-        assert_eq!((r.user.as_deref(), r.env.as_slice(), r.tty, r.stdin), (Some("5"), ["A=1".to_owned()].as_slice(), true, true));
+        assert_eq!(
+            (container.as_str(), r.command.as_slice()),
+            ("c", ["ls", "-l", "--help"].map(String::from).as_slice())
+        );
+        assert_eq!(
+            (r.user.as_deref(), r.env.as_slice(), r.tty, r.stdin),
+            (Some("5"), ["A=1".to_owned()].as_slice(), true, true)
+        );
         let line = Line::parse_from(["exec", "c"]);
         assert!(request(&line.exec).is_err());
     }

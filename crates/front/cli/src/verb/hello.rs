@@ -28,7 +28,8 @@ fn report() -> String {
     let status = read("/proc/self/status");
     let mountinfo = read("/proc/self/mountinfo");
     let uname = rustix::system::uname();
-    let mut text = String::from("Hello from a tare container. Everything below was read from the kernel, from inside.\n");
+    let mut text =
+        String::from("Hello from a tare container. Everything below was read from the kernel, from inside.\n");
     section(&mut text, "process", &process(&status, &uname));
     section(&mut text, "namespaces", &namespaces());
     section(&mut text, "limits", &limits(&mountinfo));
@@ -189,23 +190,16 @@ fn root(mountinfo: &str) -> Vec<String> {
     }
     // `lowerdir=a:b`, or one `lowerdir+=a` for each.
     let lower = |o: &str| o.strip_prefix("lowerdir")?.split_once('=').map(|(_, v)| v.to_owned());
-    let lowers: usize = root
-        .options
-        .split(',')
-        .filter_map(lower)
-        .map(|v| v.split(':').filter(|path| !path.is_empty()).count())
-        .sum();
+    let lowers: usize =
+        root.options.split(',').filter_map(lower).map(|v| v.split(':').filter(|path| !path.is_empty()).count()).sum();
     let writable = if root.flags.split(',').any(|f| f == "ro") { "read-only" } else { "a writable layer of its own" };
     vec![format!("overlay of {lowers} read-only layers (shared with every container of this image) and {writable}")]
 }
 
 fn mounts(mountinfo: &str) -> Vec<String> {
     let all: Vec<Mount<'_>> = lines(mountinfo).filter(|m| m.target != "/").collect();
-    let mut shown: Vec<String> = all
-        .iter()
-        .map(|m| format!("{:<24} {:<8} {}", m.target, m.kind, m.flags))
-        .take(16)
-        .collect();
+    let mut shown: Vec<String> =
+        all.iter().map(|m| format!("{:<24} {:<8} {}", m.target, m.kind, m.flags)).take(16).collect();
     if all.len() > shown.len() {
         shown.push(format!("and {} more", all.len() - shown.len()));
     }
@@ -215,16 +209,52 @@ fn mounts(mountinfo: &str) -> Vec<String> {
 /// Devices of /proc/net/dev; the first two lines are headings.
 fn network() -> Vec<String> {
     let text = read("/proc/net/dev");
-    let names: Vec<&str> = text.lines().skip(2).filter_map(|l| l.split_once(':')).map(|(name, _)| name.trim()).collect();
+    let names: Vec<&str> =
+        text.lines().skip(2).filter_map(|l| l.split_once(':')).map(|(name, _)| name.trim()).collect();
     vec![if names.is_empty() { "no devices".into() } else { format!("devices {}", names.join(" ")) }]
 }
 
 const CAPABILITIES: [&str; 41] = [
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
-    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
-    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
     "checkpoint_restore",
 ];
 
@@ -242,7 +272,10 @@ mod tests {
         assert_eq!(cgroup_mount(MOUNTS, "memory"), Some("/sys/fs/cgroup/memory"));
         assert_eq!(mounts(MOUNTS).len(), 2);
         assert_eq!((bytes("67108864"), bytes("9223372036854771712")), ("64MiB".into(), "without limit".into()));
-        assert_eq!((share("50000", "100000"), share("max 100000", "max 100000")), ("of 0.5 processors".into(), "without limit".into()));
+        assert_eq!(
+            (share("50000", "100000"), share("max 100000", "max 100000")),
+            ("of 0.5 processors".into(), "without limit".into())
+        );
         assert_eq!(share("150000 100000", ""), "of 1.5 processors");
         let status = "Uid:\t0\t0\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\nNoNewPrivs:\t1\n";
         let lines = privileges(status);

@@ -50,7 +50,7 @@ const EXACT: Listing = Listing { shown: &["ID", "CreatedAt", "CreatedBy", "Size"
 
 pub(super) fn main(args: HistoryArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
-    let image = engine.store().image(&args.image)?;
+    let image = engine.image(&args.image)?;
     let rows = rows(&image, &args);
     let listing = if args.human { &LISTING } else { &EXACT };
     listing.print(&mut Out::new(), &rows, Look::of(args.format.as_deref(), args.quiet))?;

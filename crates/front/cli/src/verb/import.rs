@@ -49,10 +49,10 @@ pub(super) fn main(args: ImportArgs, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-fn open(file: &str) -> Result<Box<dyn Read>> {
+fn open(file: &str) -> Result<Box<dyn Read + Send>> {
     if file == "-" {
         refuse_terminal("tare import FILE")?;
-        return Ok(Box::new(std::io::stdin().lock()));
+        return Ok(Box::new(std::io::stdin()));
     }
     if file.starts_with("http://") || file.starts_with("https://") {
         return Err(Error::new(Kind::Unsupported, "import", file)

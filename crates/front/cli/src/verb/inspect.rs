@@ -140,7 +140,7 @@ fn document(engine: &Engine, name: &str, kind: Option<What>, size: bool) -> Resu
                 }
                 document
             }),
-            What::Image => engine.store().image(name).map(|i| inspected::image(&i)),
+            What::Image => engine.image(name).map(|i| inspected::image(&i)),
             What::Volume => engine.volume(name).map(|v| inspected::volume(&v)),
         };
         match found {

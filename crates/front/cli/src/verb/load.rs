@@ -36,7 +36,7 @@ pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
         Some(path) => from_path(engine.store(), path, progress)?,
         None => {
             refuse_terminal("tare load -i FILE")?;
-            engine.store().load(&mut std::io::stdin().lock(), progress)?
+            engine.store().load(&mut std::io::stdin(), progress)?
         }
     };
     let mut out = Out::new();

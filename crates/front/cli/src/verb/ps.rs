@@ -94,10 +94,8 @@ pub(super) fn main(args: PsArgs, context: &Context) -> Result<u8> {
     let now = Timestamp::now();
     let lengths = if args.no_trunc { Lengths::Whole } else { Lengths::Short };
     let needs_size = args.size || args.format.as_deref().is_some_and(|f| f.contains(".Size"));
-    let rows: Vec<_> = containers
-        .iter()
-        .map(|c| container_row::row(c, now, lengths, needs_size.then(|| sizes(c, &engine))))
-        .collect();
+    let rows: Vec<_> =
+        containers.iter().map(|c| container_row::row(c, now, lengths, needs_size.then(|| sizes(c, &engine)))).collect();
     let listing = if args.size { &SIZED } else { &LISTING };
     listing.print(&mut Out::new(), &rows, Look::of(args.format.as_deref(), args.quiet))?;
     Ok(0)
@@ -145,14 +143,19 @@ impl<'a> Selection<'a> {
 
     fn holds(&self, c: &Container) -> bool {
         let f = self.filters;
-        let exited = |code: &str| c.state == State::Exited && c.exit.as_ref().map(|e| e.code.to_string()) == Some(code.into());
+        let exited =
+            |code: &str| c.state == State::Exited && c.exit.as_ref().map(|e| e.code.to_string()) == Some(code.into());
         f.any("id", |v| c.id.starts_with(v))
             && f.any("name", |v| name_matches(&c.name, v))
             && f.labels(&c.request.labels)
             && f.any("exited", exited)
             && f.any("status", |v| c.state.as_str() == v)
-            && f.any("ancestor", |v| c.image == v || (c.image_id.is_some() && c.image_id == self.ancestors.get(v).copied()))
-            && f.any("volume", |v| c.mounts.iter().any(|m| m.name.as_deref() == Some(v) || m.target == v || m.source == v))
+            && f.any("ancestor", |v| {
+                c.image == v || (c.image_id.is_some() && c.image_id == self.ancestors.get(v).copied())
+            })
+            && f.any("volume", |v| {
+                c.mounts.iter().any(|m| m.name.as_deref() == Some(v) || m.target == v || m.source == v)
+            })
             && f.any("network", |v| container_row::network(c) == v)
             && f.any("publish", |v| c.ports.iter().any(|p| port_matches(v, p.host_port, &p.protocol)))
             && f.any("expose", |v| exposed(c).any(|(port, protocol)| port_matches(v, port, protocol)))
@@ -164,7 +167,8 @@ impl<'a> Selection<'a> {
 
 /// Docker's is a regular expression; `^`, `$` and plain text are what people write.
 fn name_matches(name: &str, pattern: &str) -> bool {
-    let pattern = pattern.strip_prefix("^/").map_or_else(|| pattern.trim_start_matches('/').to_owned(), |p| format!("^{p}"));
+    let pattern =
+        pattern.strip_prefix("^/").map_or_else(|| pattern.trim_start_matches('/').to_owned(), |p| format!("^{p}"));
     match (pattern.strip_prefix('^'), pattern.strip_suffix('$')) {
         (Some(front), Some(_)) => name == front.trim_end_matches('$'),
         (Some(front), None) => name.starts_with(front),

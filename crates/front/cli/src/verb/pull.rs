@@ -54,7 +54,8 @@ pub(super) fn client() -> Result<Client> {
         None => Credentials::default(),
     };
     let lower_or_upper = |name: &str| {
-        environment::non_empty(&name.to_ascii_lowercase()).or_else(|| environment::non_empty(&name.to_ascii_uppercase()))
+        environment::non_empty(&name.to_ascii_lowercase())
+            .or_else(|| environment::non_empty(&name.to_ascii_uppercase()))
     };
     let proxies = Proxies {
         http: lower_or_upper("http_proxy"),

@@ -32,7 +32,7 @@ pub(super) fn main(args: SaveArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     let mut saved: Vec<Saved> = Vec::new();
     for name in &args.images {
-        let image = engine.store().image(name)?;
+        let image = engine.image(name)?;
         // A name saves itself, an id every name of the image.
         let names: Vec<Reference> =
             name.parse::<Reference>().ok().filter(|n| image.names.contains(n)).into_iter().collect();
