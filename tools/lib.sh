@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts in tools/ and tests/vm/ share. Sourced, never run.
 
 # Root's tools, where the login's PATH lacks them.

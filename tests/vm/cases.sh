@@ -3,10 +3,12 @@
 #
 #   # vm: OPTIONS          a run with these options of `vm run`; one line for each run
 #   # expect: CODE TEXT    instead of 0: its exit code, with TEXT in what it prints; all such lines must hold
+#
+# What cannot run there prints `SKIP: WHAT: why`; the run then says `SKIP: NAME@KERNEL WHAT: why`.
 
 # cases DIR TARE [-j N] [PATTERN]: PATTERN is a part of NAME@KERNEL.
 cases() {
-  local dir=$1 tare=$2 jobs=2 pattern='' script number options name failed=0 passed=0 running=() began=$SECONDS
+  local dir=$1 tare=$2 jobs=2 pattern='' script number options name failed passed began=$SECONDS
   shift 2
   while [ $# -gt 0 ]; do
     case $1 in
@@ -58,7 +60,7 @@ one_case() {
   done < <(sed -n 's/^# expect: *//p' "$script")
   code=$(sed -n 's/^# expect: *\([0-9]*\).*/\1/p' "$script" | head -n 1)
   [ "$status" = "${code:-0}" ] || why="exit code $status instead of ${code:-0}"
-  grep '^SKIP: ' "$log" >&2 || true
+  sed -n "s/^ *SKIP: /SKIP: $name /p" "$log"
   if [ -z "$why" ]; then
     : >"$results/$name.passed"
     printf 'PASS vm::%s (%s s)\n' "$name" "$((SECONDS - began))"

@@ -8,7 +8,7 @@
 # The first port is the kernel's console, the third what the script prints.
 
 vm_run() {
-  local kernel=oldest cgroup=v2 timeout=600 boot_timeout=240 memory=2048 cpus=2 live= may_reboot= may_cut=
+  local kernel=oldest cgroup=v2 timeout=600 boot_timeout=240 memory=2048 cpus=2 live='' may_reboot='' may_cut=''
   local script outdir stage arg args=()
   work=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-vm.XXXXXX")
   machine=
