@@ -301,16 +301,7 @@ fn arguments(request: &RunRequest, defaults: &RunConfig) -> Vec<String> {
 
 fn environment(request: &RunRequest, defaults: &RunConfig, hostname: &str) -> Vec<String> {
     let mut env: Vec<String> = Vec::new();
-    let mut set = |entry: &str| {
-        let key = entry.split('=').next().unwrap_or_default();
-        let same = |e: &String| e.split('=').next() == Some(key);
-        match (entry.contains('='), env.iter().position(same)) {
-            (true, Some(i)) => entry.clone_into(&mut env[i]),
-            (true, None) => env.push(entry.to_owned()),
-            (false, Some(i)) => drop(env.remove(i)),
-            (false, None) => {}
-        }
-    };
+    let mut set = |entry: &str| set_variable(&mut env, entry);
     set(DEFAULT_PATH);
     set(&format!("HOSTNAME={hostname}"));
     if request.tty {
@@ -318,6 +309,18 @@ fn environment(request: &RunRequest, defaults: &RunConfig, hostname: &str) -> Ve
     }
     defaults.env.iter().chain(&request.env).for_each(|e| set(e));
     env
+}
+
+/// Sets `NAME=value`, or removes a bare `NAME`.
+pub(crate) fn set_variable(env: &mut Vec<String>, entry: &str) {
+    let key = entry.split('=').next().unwrap_or_default();
+    let same = |e: &String| e.split('=').next() == Some(key);
+    match (entry.contains('='), env.iter().position(same)) {
+        (true, Some(i)) => entry.clone_into(&mut env[i]),
+        (true, None) => env.push(entry.to_owned()),
+        (false, Some(i)) => drop(env.remove(i)),
+        (false, None) => {}
+    }
 }
 
 fn working_directory(request: &RunRequest, defaults: &RunConfig) -> Result<String> {

@@ -28,6 +28,6 @@ impl Engine {
     }
 }
 
-fn is_starter(name: &str) -> bool {
+pub(crate) fn is_starter(name: &str) -> bool {
     matches!(name, "hello" | "hello:latest" | "localhost/hello" | STARTER)
 }

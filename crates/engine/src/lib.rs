@@ -5,14 +5,20 @@
 //! exactly while its supervisor holds the lock on its run directory; nothing here pulls.
 
 mod attach;
+mod changes;
 mod compat;
 mod config;
 mod create;
 mod device;
 mod exec;
+mod files;
 mod images;
+mod info;
 mod init;
+mod instruction;
 mod lifecycle;
+mod logs;
+mod namespaces;
 mod network;
 mod record;
 mod recover;
@@ -22,18 +28,26 @@ pub mod signal;
 mod spec;
 mod start;
 mod starter;
+mod stats;
 mod supervise;
 mod time;
+mod top;
 mod users;
 pub mod view;
+mod volumes;
 
 pub use attach::{Attachment, Frame};
 pub use config::{Config, Engine};
 pub use exec::ExecSession;
+pub use files::{CopyOptions, Stat};
+pub use info::Info;
 pub use init::init;
+pub use instruction::{apply_change, apply_changes};
 pub use lifecycle::RemoveOptions;
+pub use logs::{LogQuery, Logs};
 pub use start::{Attach, Started};
 pub use supervise::supervise;
+pub use top::Top;
 
 /// The hidden verb by which a launcher becomes a supervisor: `tare __supervise HANDOVER`.
 pub const SUPERVISE: &str = "__supervise";

@@ -151,7 +151,7 @@ pub(crate) fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatil
     fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
 }
 
-fn bind_root(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn bind_root(path: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(CWD, path, flags).map_err(|e| Error::io("use as root filesystem", path.display(), e))?;
     let attributes = Attributes { propagation: PRIVATE, ..Default::default() };
