@@ -99,11 +99,12 @@ impl Listing {
         if table {
             let headings: Map<String, Value> =
                 self.columns.iter().map(|(n, h)| ((*n).to_owned(), Value::String((*h).to_owned()))).collect();
-            // Docker: the heading of `.Label "NAME"` is the label's name. Unknown labels stay empty there too.
-            lines.push(template.render(&Value::Object(headings))?);
+            // The heading of `.Label "NAME"` is the name.
+            lines.push(template.render_row(&Value::Object(headings), &str::to_owned)?);
         }
         for row in rows {
-            lines.push(template.render_row(&Value::Object(row.fields.clone()), &row.labels)?);
+            let label = |name: &str| row.labels.get(name).cloned().unwrap_or_default();
+            lines.push(template.render_row(&Value::Object(row.fields.clone()), &label)?);
         }
         if table {
             let cells: Vec<Vec<String>> = lines.iter().map(|l| l.split('\t').map(str::to_owned).collect()).collect();

@@ -8,6 +8,9 @@ use tare_model::{Result, size};
 /// Microseconds of docker's period for `--cpus`.
 const PERIOD: u64 = 100_000;
 
+/// Docker's least limit of memory.
+const LEAST: i64 = 6 << 20;
+
 /// Limits as typed.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Limits")]
@@ -70,6 +73,11 @@ impl LimitArgs {
 
     fn memory(&self, default: Swap) -> Result<Option<LinuxMemory>> {
         let limit = self.memory.as_deref().map(|t| bytes("--memory", t)).transpose()?;
+        if let (Some(limit), Some(text)) = (limit, &self.memory)
+            && limit < LEAST
+        {
+            return Err(bad("--memory", text, "expected at least 6m: less does not even start a process"));
+        }
         let reservation = self.memory_reservation.as_deref().map(|t| bytes("--memory-reservation", t)).transpose()?;
         if let (Some(limit), Some(reservation)) = (limit, reservation)
             && reservation > limit
@@ -193,7 +201,7 @@ mod tests {
         assert_eq!(memory("64m", Some("-1"), Swap::AsMuch).unwrap().swap, Some(-1));
         assert_eq!(memory("64m", Some("64m"), Swap::AsMuch).unwrap().swap, Some(m));
         assert!(memory("64m", Some("32m"), Swap::AsMuch).is_err());
-        assert!(memory("0", None, Swap::AsMuch).is_err());
+        assert!(memory("0", None, Swap::AsMuch).is_err() && memory("5m", None, Swap::AsMuch).is_err());
         let alone = LimitArgs { memory_swap: Some("1g".into()), ..LimitArgs::default() };
         assert!(alone.meant(Swap::AsMuch).unwrap_err().to_string().contains("needs --memory"));
     }
@@ -218,7 +226,7 @@ mod tests {
             LimitArgs { cpu_period: Some(10), ..d() },
             LimitArgs { cpu_quota: Some(10), ..d() },
             LimitArgs { blkio_weight: Some(5), ..d() },
-            LimitArgs { memory: Some("1m".into()), memory_reservation: Some("2m".into()), ..d() },
+            LimitArgs { memory: Some("16m".into()), memory_reservation: Some("32m".into()), ..d() },
         ] {
             assert!(bad.meant(Swap::AsMuch).is_err(), "{bad:?}");
         }

@@ -3,10 +3,9 @@
 use super::parse::{Node, Operand, Pipeline, Store};
 use super::{functions, print};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Renders nodes for one value.
-pub(super) fn render(nodes: &[Node], root: &Value, labels: &BTreeMap<String, String>) -> Result<String, String> {
+pub(super) fn render(nodes: &[Node], root: &Value, labels: &dyn Fn(&str) -> String) -> Result<String, String> {
     let mut run = Run { out: String::new(), variables: vec![(String::new(), root.clone())], root, labels };
     run.nodes(nodes, root)?;
     Ok(run.out)
@@ -25,7 +24,7 @@ struct Run<'a> {
     /// Innermost last; the empty name is `$`.
     variables: Vec<(String, Value)>,
     root: &'a Value,
-    labels: &'a BTreeMap<String, String>,
+    labels: &'a dyn Fn(&str) -> String,
 }
 
 impl Run<'_> {
@@ -165,9 +164,7 @@ impl Run<'_> {
             _ => false,
         };
         match (at_root, fields.as_slice(), arguments) {
-            (true, [field], [Value::String(name)]) if field == "Label" => {
-                Ok(Value::String(self.labels.get(name).cloned().unwrap_or_default()))
-            }
+            (true, [field], [Value::String(name)]) if field == "Label" => Ok(Value::String((self.labels)(name))),
             _ => Err(format!("{} is not a function and takes no arguments", fields.join("."))),
         }
     }

@@ -12,7 +12,6 @@ mod parse;
 mod print;
 
 use serde_json::Value;
-use std::collections::BTreeMap;
 use tare_model::{Error, Kind, Result};
 
 /// A parsed template.
@@ -38,14 +37,14 @@ impl Template {
     /// # Errors
     /// `Kind::Invalid`: unknown fields, wrong arguments of functions.
     pub(crate) fn render(&self, value: &Value) -> Result<String> {
-        self.render_row(value, &BTreeMap::new())
+        self.render_row(value, &|_| String::new())
     }
 
-    /// As [`Template::render`]; `.Label "NAME"` at the root looks into `labels`.
+    /// As [`Template::render`]; `.Label "NAME"` at the root asks `labels`.
     ///
     /// # Errors
     /// As [`Template::render`].
-    pub(crate) fn render_row(&self, value: &Value, labels: &BTreeMap<String, String>) -> Result<String> {
+    pub(crate) fn render_row(&self, value: &Value, labels: &dyn Fn(&str) -> String) -> Result<String> {
         eval::render(&self.nodes, value, labels).map_err(|why| refuse(&self.source, &why))
     }
 }
@@ -66,7 +65,7 @@ mod tests {
             "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "90/tcp": null},
             "Html": "<a&b>"
         });
-        let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let labels = |name: &str| if name == "k" { "v".to_owned() } else { String::new() };
         let result = Template::parse(template).and_then(|t| t.render_row(&value, &labels));
         match result {
             Ok(text) => assert_eq!(text, expected, "{template}"),

@@ -26,7 +26,7 @@ pub(crate) struct RmiArgs {
 pub(super) fn main(args: RmiArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     each(&context.verb, &args.images, |name| {
-        let removed = match engine.store().remove_image(name, args.force) {
+        let removed = match engine.remove_image(name, args.force) {
             Err(e) if args.force && e.kind() == Kind::NotFound => return Ok(()),
             other => other?,
         };
