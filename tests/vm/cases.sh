@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Runs a folder of scripts in the machine. Sourced by ./vm. In a script's head:
 #
-#   # vm: OPTIONS          a run with these options of `vm run`; one line for each run
+#   # vm: OPTIONS          a run with these options of `vm run`; one line for each run. {test:ID} stands for the path of
+#                          a test binary: ID is nextest's, as in {test:tare-runtime} or {test:tare-tests::e2e}
 #   # expect: CODE TEXT    instead of 0: its exit code, with TEXT in what it prints; all such lines must hold
 #
 # What cannot run there prints `SKIP: WHAT: why`; the run then says `SKIP: NAME@KERNEL WHAT: why`.
@@ -19,6 +20,7 @@ cases() {
   done
   [ -x "$tare" ] || die "no binary '$tare': cargo build --release"
   prepare oldest newest
+  test_binaries "$dir"
   results=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-cases.XXXXXX")
   # shellcheck disable=SC2064
   trap 'rm -rf "$results"; kill $(jobs -p) 2>/dev/null' EXIT
@@ -42,6 +44,20 @@ cases() {
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
 }
 
+# The test binaries that scripts name, into BINARIES: built once, before the machines start.
+test_binaries() {
+  local ids id path packages=()
+  declare -gA BINARIES=()
+  ids=$(sed -n '/^# vm:/p' "$1"/*.sh | grep -o '{test:[^}]*}' | sort -u | sed 's/{test:\(.*\)}/\1/')
+  [ -n "$ids" ] || return 0
+  for id in $ids; do packages+=(-p "${id%%::*}"); done
+  while IFS=$'\t' read -r id path; do
+    BINARIES[$id]=$path
+  done < <(cd "$TARE_TOP" && cargo nextest list --locked --list-type binaries-only --message-format json "${packages[@]}" |
+    jq -r '."rust-binaries"[] | [."binary-id", ."binary-path"] | @tsv')
+  for id in $ids; do [ -n "${BINARIES[$id]-}" ] || die "no test binary '$id'"; done
+}
+
 # What tells two runs of a script apart: the kernel, and the cgroup layout where it is not the usual one.
 case_label() {
   local kernel=oldest cgroup=''
@@ -51,7 +67,8 @@ case_label() {
 }
 
 one_case() {
-  local script=$1 options=$2 name=$3 tare=$4 log=$results/$3.log status=0 code=0 text why='' began=$SECONDS args
+  local script=$1 options=$2 name=$3 tare=$4 log=$results/$3.log status=0 code=0 text why='' id began=$SECONDS args
+  for id in "${!BINARIES[@]}"; do options=${options//"{test:$id}"/${BINARIES[$id]}}; done
   # The options are quoted as in a shell.
   eval "args=($options)"
   "$VM_DIR/vm" run --tare "$tare" "${args[@]}" "$script" >"$log" 2>&1 </dev/null || status=$?

@@ -50,7 +50,7 @@ vm_run() {
   [ -f "$script" ] || die "no script '$script'"
   prepare "$kernel"
 
-  cp "$VM_DIR"/guest/vm-{agent,reboot,power-cut,witness} "$stage/vm/bin/"
+  cp "$VM_DIR"/guest/vm-{agent,reboot,power-cut,tests,witness} "$stage/vm/bin/"
   cp "$VM_DIR/guest/vm-agent.service" "$stage/etc/systemd/system/"
   cp "$script" "$stage/vm/script"
   chmod 755 "$stage/vm/script"
