@@ -12,6 +12,7 @@ const PLACES: &[&str] = &[concat!("/wo", "rk/"), concat!("/works", "pace/"), con
 
 /// Hosts that may be named; with all below them.
 const HOSTS: &[&str] = &[
+    "apache.org",
     "debian.org",
     "docker.com",
     "docker.io",
