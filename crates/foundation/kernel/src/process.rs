@@ -100,7 +100,13 @@ pub fn clone(
     // SAFETY: without CLONE_VM the child gets a copy of the address space and the same stack pointer (stack is 0), as
     // with fork(2); being single-threaded, no lock of the allocator or of std can be held by another thread in the
     // copy. The kernel writes only to `pidfd`, which outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let mut pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    if pid == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) && cgroup.is_none() {
+        // A system call filter hides clone3, whose flags it cannot read, and lets clone(2) pass.
+        let flags = args.flags | args.exit_signal;
+        // SAFETY: as above; the older call stores the pidfd through its third argument.
+        pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) };
+    }
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => match child() {},

@@ -15,7 +15,7 @@ pub(crate) struct Refusal<'a> {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<u64>,
     pub(crate) body: &'a [u8],
-    /// The registry as people name it, for `tare login`.
+    /// The registry as people name it, for `docker login`.
     pub(crate) registry: &'a str,
     /// The program that keeps the credentials and is not run.
     pub(crate) helper: Option<&'a str>,
@@ -70,19 +70,19 @@ impl Refusal<'_> {
         Some(match (self.status.as_u16(), self.helper) {
             (401 | 403, Some(helper)) => format!(
                 "the credentials are kept by the program docker-credential-{helper}, which tare does not run; use \
-                 `tare login {login}`"
+                 `docker login {login}`"
             ),
             (401 | 403, None) if self.known => {
-                format!("check that the user in config.json may do this, or use `tare login {login}` again")
+                format!("check that the user in config.json may do this, or use `docker login {login}` again")
             }
             (401 | 403, None) => format!(
-                "use `tare login {login}`, or put the credentials into config.json; check the name, too: registries \
+                "use `docker login {login}`, or put the credentials into config.json; check the name, too: registries \
                  refuse what does not exist the same way"
             ),
             (404, _) => "check the name and the tag".to_owned(),
             (429, _) => {
                 let wait = self.retry_after.map_or("wait".to_owned(), |s| format!("wait {s} seconds"));
-                format!("{wait}, or use `tare login {login}` for a higher limit")
+                format!("{wait}, or use `docker login {login}` for a higher limit")
             }
             (500..=599, _) => "try again later".to_owned(),
             _ => return None,
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!((e.kind(), e.first_hint()), (Kind::NotFound, Some("check the name and the tag")));
         let e = refusal(401, "", None);
         assert!(
-            e.first_hint().unwrap().contains("tare login r.example") && e.first_hint().unwrap().contains("config.json")
+            e.first_hint().unwrap().contains("docker login r.example") && e.first_hint().unwrap().contains("config.json")
         );
         let e = refusal(403, "", Some("pass"));
         assert!(e.first_hint().unwrap().contains("docker-credential-pass"));

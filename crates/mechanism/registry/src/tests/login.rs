@@ -96,7 +96,7 @@ fn a_token_server_that_refuses_is_quoted() {
     assert_eq!(e.kind(), Kind::Denied);
     assert!(e.to_string().contains(&format!("get token from {}", tokens.address)), "{e}");
     assert!(e.to_string().contains("incorrect username or password"), "{e}");
-    assert!(e.first_hint().unwrap().contains(&format!("tare login {}", fake.address)));
+    assert!(e.first_hint().unwrap().contains(&format!("docker login {}", fake.address)));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn basic_challenges_are_answered_or_explained() {
 
     let e = resolve(&Client::new(quick()).unwrap(), &fake.reference("x")).unwrap_err();
     assert_eq!(e.kind(), Kind::Denied);
-    assert!(e.first_hint().unwrap().contains(&format!("tare login {}", fake.address)));
+    assert!(e.first_hint().unwrap().contains(&format!("docker login {}", fake.address)));
 
     let helper = with(format!(r#"{{"credHelpers":{{"{}":"vault"}}}}"#, fake.address));
     let e = resolve(&helper, &fake.reference("x")).unwrap_err();

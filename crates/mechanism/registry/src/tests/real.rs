@@ -178,7 +178,7 @@ fn a_password_opens_a_private_registry_in_both_directions() {
     };
     let e = pull(&client(), &store, &name, &PullOptions::default(), &Silent).unwrap_err();
     assert_eq!(e.kind(), Kind::Denied);
-    assert!(e.to_string().contains("401") && e.first_hint().unwrap().contains("tare login"), "{e:?}");
+    assert!(e.to_string().contains("401") && e.first_hint().unwrap().contains("docker login"), "{e:?}");
     let e = pull(&login("wrong"), &store, &name, &PullOptions::default(), &Silent).unwrap_err();
     assert_eq!(e.kind(), Kind::Denied);
     let image = pull(&login("secret"), &store, &name, &PullOptions::default(), &Silent).unwrap();
