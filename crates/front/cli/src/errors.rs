@@ -34,12 +34,12 @@ fn worded(verb: &str, error: &Error, colours: bool) -> String {
     let (red, yellow, plain) = if colours { ("\x1b[31m", "\x1b[33m", "\x1b[0m") } else { ("", "", "") };
     let text = error.to_string();
     // `run`'s own errors begin with their verb already; said once is enough.
-    let subject = if verb.is_empty() || text.starts_with(&format!("{verb} ")) || text.starts_with("tare ") {
-        String::new()
-    } else {
-        format!("{verb}: ")
+    let subject =
+        if verb.is_empty() || text.starts_with(&format!("{verb} ")) { String::new() } else { format!("{verb}: ") };
+    let mut report = match text.strip_prefix("tare ") {
+        Some(rest) => format!("{red}tare{plain} {rest}"),
+        None => format!("{red}tare:{plain} {subject}{text}"),
     };
-    let mut report = format!("{red}tare:{plain} {subject}{text}");
     if let Some(hint) = error.first_hint() {
         report.push_str(&format!("\n{yellow}hint:{plain} {hint}"));
     }
@@ -96,6 +96,8 @@ mod tests {
         let e = e.during("run", "x");
         assert_eq!(worded("run", &e, false), "tare: run x: find image x: not found\nhint: tare pull x");
         assert!(worded("run", &e, true).contains("\x1b[31mtare:\x1b[0m"));
+        let e = Error::new(Kind::Denied, "tare needs root for now", "").because("try sudo tare ps");
+        assert_eq!(worded("ps", &e, false), "tare needs root for now: try sudo tare ps");
     }
 
     #[test]

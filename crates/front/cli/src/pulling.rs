@@ -4,24 +4,33 @@
 use crate::context::Context;
 use crate::out;
 use crate::verb::PullPolicy;
-use std::os::fd::AsFd;
 use std::process::Stdio;
 use tare_engine::Engine;
 use tare_engine::request::Source;
-use tare_model::{Context as _, Error, Kind, Result};
+use tare_model::{Context as _, Kind, Result};
+
+/// Whether the image could be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Had {
+    /// It is in the store.
+    Yes,
+    /// It could not be pulled; the child that tried has said why.
+    Refused,
+}
 
 /// Sees to it that the image is in the store, as the policy says.
 ///
 /// # Errors
-/// `Kind::NotFound` with `--pull never`; what pulling fails with.
+/// `Kind::NotFound` with `--pull never`; state that cannot be read.
 pub(crate) fn have_image(
     engine: &Engine,
     context: &Context,
     source: &Source,
     policy: PullPolicy,
     quiet: bool,
-) -> Result<()> {
-    let Source::Image(name) = source else { return Ok(()) };
+) -> Result<Had> {
+    let Source::Image(name) = source else { return Ok(Had::Yes) };
     let missing = match engine.image(name) {
         Ok(_) => None,
         Err(e) if e.kind() == Kind::NotFound => Some(e),
@@ -29,7 +38,7 @@ pub(crate) fn have_image(
     };
     match (policy, missing) {
         (PullPolicy::Always, _) => pull(context, name, quiet),
-        (_, None) => Ok(()),
+        (_, None) => Ok(Had::Yes),
         (PullPolicy::Never, Some(e)) => Err(e),
         (PullPolicy::Missing, Some(_)) => {
             if !quiet {
@@ -40,19 +49,15 @@ pub(crate) fn have_image(
     }
 }
 
-/// Runs `tare pull` with our own binary; its progress goes to standard error, where ours would.
-fn pull(context: &Context, name: &str, quiet: bool) -> Result<()> {
-    let stderr = std::io::stderr().as_fd().try_clone_to_owned().during("duplicate", "standard error")?;
+/// Runs `tare pull` with our own binary.
+fn pull(context: &Context, name: &str, quiet: bool) -> Result<Had> {
     #[expect(clippy::disallowed_methods, reason = "this very binary, so that the registry client's threads stay out")]
     let mut child = std::process::Command::new("/proc/self/exe");
     child.arg("--root").arg(&context.root).arg("--run").arg(&context.run).arg("pull");
     if quiet {
         child.arg("--quiet");
     }
-    let status = child.arg("--").arg(name).stdin(Stdio::null()).stdout(stderr).status().during("pull", name)?;
-    if status.success() {
-        return Ok(());
-    }
-    // The child has said why.
-    Err(Error::new(Kind::Unavailable, "get image", name).because("it could not be pulled"))
+    // What it prints on standard output is for those who call it themselves; progress and errors are on standard error.
+    let status = child.arg("--").arg(name).stdin(Stdio::null()).stdout(Stdio::null()).status().during("pull", name)?;
+    Ok(if status.success() { Had::Yes } else { Had::Refused })
 }

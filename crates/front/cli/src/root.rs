@@ -19,15 +19,16 @@ pub(crate) fn full() -> Command {
 
 /// Runs the verb that the arguments name; returns the process's exit code.
 pub(crate) fn run(args: &[OsString]) -> u8 {
+    let args = &help_flag(args);
     let called = first_word(args).and_then(|word| find(TOP, word.to_str()?));
     let booleans = if args.iter().any(|a| boolean_value(a)) { Booleans::Values } else { Booleans::Flags };
     let command = match called {
-        Some(verb) => bare().subcommand(build(verb, booleans)),
+        Some(verb) => bare().subcommand(whole_text(build(verb, booleans))),
         None => full(),
     };
     match command.try_get_matches_from(args) {
         Ok(matches) => dispatch(&matches),
-        Err(error) => refused(&error, called.is_some()),
+        Err(error) => refused(&error, called),
     }
 }
 
@@ -101,17 +102,50 @@ fn build(verb: &Verb, booleans: Booleans) -> Command {
     let command = Command::new(verb.name).aliases(verb.aliases.iter().copied()).hide(verb.hidden);
     match verb.entry {
         Entry::Group(inner) => {
-            let command = command.about(verb.about).subcommand_required(true).arg_required_else_help(true);
+            let command = command
+                .about(verb.about)
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .disable_help_subcommand(true)
+                .subcommand_value_name("VERB")
+                .subcommand_help_heading("Verbs");
             inner.iter().fold(command, |c, v| c.subcommand(build(v, booleans)))
         }
         Entry::Leaf { build, .. } => {
-            let command = build(command).args_override_self(true);
+            let command = with_help(build(command).args_override_self(true));
             match booleans {
                 Booleans::Flags => command,
                 Booleans::Values => command.mut_args(with_value),
             }
         }
     }
+}
+
+/// `--help` in the form that fits on a screen; `-h` too, where the verb has no other meaning for it.
+fn with_help(command: Command) -> Command {
+    let help = Arg::new("help").long("help").action(ArgAction::HelpShort).help("Print help").help_heading(None::<&str>);
+    let taken = command.get_arguments().any(|a| a.get_short() == Some('h'));
+    command.disable_help_flag(true).arg(if taken { help } else { help.short('h') })
+}
+
+/// The whole of a verb's doc comment, not only its first line, which lists of verbs show.
+fn whole_text(command: Command) -> Command {
+    match command.get_long_about().cloned() {
+        Some(text) => command.about(text),
+        None => command,
+    }
+}
+
+/// `tare help run` means `tare run --help`.
+fn help_flag(args: &[OsString]) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    if first_word(&args) == Some(OsStr::new("help"))
+        && let Some(at) = args.iter().position(|a| a == "help")
+    {
+        args.remove(at);
+        args.push("--help".into());
+    }
+    args
 }
 
 fn with_value(arg: Arg) -> Arg {
@@ -150,7 +184,7 @@ fn find<'a>(list: &'a [Verb], name: &str) -> Option<&'a Verb> {
 }
 
 /// Help and version go to standard output; mistakes to standard error, with docker's exit code for them.
-fn refused(error: &clap::Error, known: bool) -> u8 {
+fn refused(error: &clap::Error, called: Option<&Verb>) -> u8 {
     use clap::error::ErrorKind as K;
     match error.kind() {
         K::DisplayHelp | K::DisplayVersion => {
@@ -161,11 +195,10 @@ fn refused(error: &clap::Error, known: bool) -> u8 {
         _ => {
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-            let flag = unsupported::flag_of(error).filter(|_| known);
-            match flag.and_then(|f| unsupported::sentence(&f)) {
-                Some(sentence) => out::note(format_args!("tare: {sentence}")),
-                None => out::note(format_args!("tare: {text}")),
-            }
+            let verb = called.map(|v| format!("{}: ", v.name)).unwrap_or_default();
+            let known =
+                unsupported::flag_of(error).filter(|_| called.is_some()).and_then(|f| unsupported::sentence(&f));
+            out::note(format_args!("tare: {verb}{}", known.as_deref().unwrap_or(text)));
         }
     }
     code::ENGINE
@@ -233,6 +266,17 @@ mod tests {
         let (_, m) = m.subcommand().unwrap();
         assert_eq!((m.get_flag("rm"), m.get_flag("interactive"), m.get_flag("tty")), (false, true, true));
         assert_eq!(m.get_many::<String>("words").unwrap().collect::<Vec<_>>(), ["image", "-x", "--rm"]);
+    }
+
+    #[test]
+    fn help_has_two_spellings() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(help_flag(&words("tare help volume ls")), words("tare volume ls --help"));
+        assert_eq!(help_flag(&words("tare help")), words("tare --help"));
+        assert_eq!(help_flag(&words("tare run help")), words("tare run help"));
+        let verb = find(TOP, "run").unwrap();
+        let help = whole_text(build(verb, Booleans::Flags)).render_help().to_string();
+        assert!(help.contains("125 means that tare failed") && help.contains("-h, --hostname"), "{help}");
     }
 
     #[test]

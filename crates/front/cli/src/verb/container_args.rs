@@ -86,9 +86,6 @@ pub(crate) struct ContainerArgs {
     /// Image, command and its arguments; no flags of tare after the image
     #[arg(value_name = "IMAGE [COMMAND [ARGUMENT...]]", trailing_var_arg = true, hide = true)]
     pub(crate) words: Vec<String>,
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
 }
 
 /// When `run` and `create` pull.

@@ -1,10 +1,11 @@
 use super::Build;
 use super::container_args::ContainerArgs;
 use crate::context::Context;
-use crate::errors::warn;
+use crate::errors::{code, warn};
 use crate::meant::{self, Caller};
 use crate::parse::seccomp;
-use crate::{environment, out, pulling};
+use crate::pulling::{self, Had};
+use crate::{environment, out};
 use clap::Args;
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +21,6 @@ pub(super) const ARGS: Build = <CreateArgs as Args>::augment_args;
 /// Prints its id. `tare start` starts it.
 #[derive(Debug, Args)]
 #[command(
-    disable_help_flag = true,
     override_usage = "tare create [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]",
     after_help = "Examples:
   tare create --name db -v data:/var/lib/db IMAGE
@@ -35,7 +35,9 @@ pub(super) fn main(args: CreateArgs, context: &Context) -> Result<u8> {
     let args = args.container;
     let request = request(&args)?;
     let engine = context.engine()?;
-    pulling::have_image(&engine, context, &request.source, args.pull, args.quiet)?;
+    if pulling::have_image(&engine, context, &request.source, args.pull, args.quiet)? == Had::Refused {
+        return Ok(code::FAILED);
+    }
     let cidfile = CidFile::reserve(args.cidfile.as_deref())?;
     let container = engine.create(&request)?;
     cidfile.write(&container.id)?;

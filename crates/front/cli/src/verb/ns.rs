@@ -44,9 +44,10 @@ fn row(ns: &Namespace) -> Row {
         (false, true) => "own",
         (false, false) => "shared",
     };
+    // With the host's own namespaces everybody is in them: only containers are news.
+    let sharers = ns.shared_with.iter().filter(|s| !ns.host || s.container.is_some());
     let mut names: Vec<String> = Vec::new();
-    for sharer in &ns.shared_with {
-        let name = name(sharer);
+    for name in sharers.map(name) {
         if !names.contains(&name) {
             names.push(name);
         }

@@ -2,9 +2,10 @@ use super::container_args::ContainerArgs;
 use super::{Build, create};
 use crate::context::Context;
 use crate::errors::{self, code, warn};
+use crate::out;
+use crate::pulling::{self, Had};
 use crate::session::{Attached, Ended, Options, foreground};
 use crate::terminal::{self, DETACH_KEYS, DetachKeys};
-use crate::{out, pulling};
 use clap::Args;
 use tare_engine::{Attach, Engine, Started};
 use tare_model::{Error, Kind, Result};
@@ -17,7 +18,6 @@ pub(super) const ARGS: Build = <RunArgs as Args>::augment_args;
 /// own; 125 means that tare failed, 126 that the command cannot be executed, 127 that it does not exist.
 #[derive(Debug, Args)]
 #[command(
-    disable_help_flag = true,
     override_usage = "tare run [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]\n       tare run [OPTIONS] --rootfs DIRECTORY COMMAND [ARGUMENT...]",
     after_help = "Examples:
   tare run hello
@@ -59,7 +59,10 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
     }
     let request = create::request(&args.container)?;
     let engine = context.engine()?;
-    pulling::have_image(&engine, context, &request.source, args.container.pull, args.container.quiet)?;
+    let (policy, quiet) = (args.container.pull, args.container.quiet);
+    if pulling::have_image(&engine, context, &request.source, policy, quiet)? == Had::Refused {
+        return Ok(code::ENGINE);
+    }
     if args.plan {
         let plan = engine.plan(&request)?;
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Error::new(Kind::System, "print", "").because(e))?;
