@@ -52,7 +52,9 @@ impl Change {
             return Ok(Change::Whiteout(join(parent, hidden)));
         }
         match entry.kind {
-            EntryKind::Hardlink => entry.link = clean_path(&entry.link).map_err(|e| e.during("read entry", show(&path)))?,
+            EntryKind::Hardlink => {
+                entry.link = clean_path(&entry.link).map_err(|e| e.during("read entry", show(&path)))?
+            }
             EntryKind::Symlink if entry.link.is_empty() => return Err(bad(&path, "a symbolic link without a target")),
             EntryKind::Symlink if entry.link.len() > PATH_MAX || entry.link.contains(&0) => {
                 return Err(bad(&path, "the target of the symbolic link is too long or contains NUL"));

@@ -15,6 +15,7 @@ pub(super) struct Records {
     pub(super) uid: Option<i64>,
     pub(super) gid: Option<i64>,
     pub(super) mtime: Option<Time>,
+    /// In the order of the records; of several with one name the last counts.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) sparse: SparseRecords,
 }
@@ -41,17 +42,11 @@ impl Records {
         Ok(())
     }
 
-    /// The records of a global header count for all entries that follow. A name, a size or a map for all of them is
-    /// senseless, so those are not taken.
+    /// The records of a global header count for all entries that follow. A name, a size, a map or
+    /// attributes for all of them are senseless, so those are not taken.
     pub(super) fn read_global(&mut self, text: &[u8], extents: usize) -> Result<()> {
         self.read(text, extents)?;
-        *self = Records {
-            uid: self.uid,
-            gid: self.gid,
-            mtime: self.mtime,
-            xattrs: std::mem::take(&mut self.xattrs),
-            ..Records::default()
-        };
+        *self = Records { uid: self.uid, gid: self.gid, mtime: self.mtime, ..Records::default() };
         Ok(())
     }
 
@@ -76,7 +71,7 @@ impl Records {
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 let n = decimal(key, value)?;
                 let list = self.sparse.numbers.get_or_insert_default();
-                if (list.len() % 2 == 0) != (key == b"GNU.sparse.offset") {
+                if list.len().is_multiple_of(2) != (key == b"GNU.sparse.offset") {
                     return Err(bad(key, "offsets and lengths do not alternate"));
                 }
                 if list.len() >= extents.saturating_mul(2) {
@@ -98,7 +93,6 @@ impl Records {
                     if name.is_empty() || name.contains(&0) {
                         return Err(bad(key, "an extended attribute without a valid name"));
                     }
-                    self.xattrs.retain(|(n, _)| n != name);
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }
@@ -189,10 +183,8 @@ impl Encoder {
     pub(super) fn add_xattrs(&mut self, entry: &Entry) -> Result<()> {
         for (name, value) in &entry.xattrs {
             if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
-                return Err(Error::new(Kind::Unsupported, "write entry", show(&entry.path)).because(format!(
-                    "the name {} of an extended attribute cannot be written in tar",
-                    show(name)
-                )));
+                return Err(Error::new(Kind::Unsupported, "write entry", show(&entry.path))
+                    .because(format!("the name {} of an extended attribute cannot be written in tar", show(name))));
             }
             self.add(&[XATTR, name].concat(), value.clone());
         }
@@ -257,7 +249,9 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in ["5 a=\n", "x a=b\n", "100 path=x\n", "6 ab=c\n", "9 path=xy", "7 =abc\n", "99999999999999999999999 a=b\n"] {
+        for bad in
+            ["5 a=\n", "x a=b\n", "100 path=x\n", "6 ab=c\n", "9 path=xy", "7 =abc\n", "99999999999999999999999 a=b\n"]
+        {
             assert!(Records::default().read(bad.as_bytes(), 10).is_err() || bad == "5 a=\n", "{bad}");
         }
     }

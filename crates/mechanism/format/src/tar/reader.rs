@@ -12,7 +12,7 @@ use tare_model::{Error, Kind, Result};
 /// How much an archive may make its reader remember.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of one extended header or long name (1 MiB).
+    /// Bytes of all extended headers and long names of one entry (1 MiB).
     pub extended: u64,
     /// Pieces of one sparse file (65,536).
     pub extents: usize,
@@ -54,6 +54,7 @@ impl<R: BufRead> Reader<R> {
     pub fn next(&mut self) -> Result<Option<Entry>> {
         let mut records = self.global.clone();
         let (mut long_name, mut long_link) = (None, None);
+        let mut budget = self.limits.extended;
         for _ in 0..=self.limits.headers {
             self.skip_rest()?;
             let Some(header) = self.header()? else {
@@ -61,16 +62,16 @@ impl<R: BufRead> Reader<R> {
             };
             match header.0[header::TYPE] {
                 b'x' => {
-                    let text = self.extended(&header)?;
+                    let text = self.extended(&header, &mut budget)?;
                     records.read(&text, self.limits.extents)?;
                 }
                 b'g' => {
-                    let text = self.extended(&header)?;
+                    let text = self.extended(&header, &mut budget)?;
                     self.global.read_global(&text, self.limits.extents)?;
                     records = self.global.clone();
                 }
-                b'L' => long_name = Some(header::until_nul(&self.extended(&header)?).to_vec()),
-                b'K' => long_link = Some(header::until_nul(&self.extended(&header)?).to_vec()),
+                b'L' => long_name = Some(header::until_nul(&self.extended(&header, &mut budget)?).to_vec()),
+                b'K' => long_link = Some(header::until_nul(&self.extended(&header, &mut budget)?).to_vec()),
                 // A volume's label is no file.
                 b'V' => self.begin_content(header.size()?),
                 _ => return self.entry(&header, records, long_name, long_link).map(Some),
@@ -118,8 +119,7 @@ impl<R: BufRead> Reader<R> {
         };
         match kind {
             EntryKind::Symlink | EntryKind::Hardlink => {
-                entry.link =
-                    long_link.or(records.link.clone()).unwrap_or_else(|| header.text(header::LINK).to_vec());
+                entry.link = long_link.or(records.link.clone()).unwrap_or_else(|| header.text(header::LINK).to_vec());
             }
             EntryKind::CharDevice | EntryKind::BlockDevice => {
                 entry.device = (device(header::MAJOR).map_err(at)?, device(header::MINOR).map_err(at)?);
@@ -139,8 +139,7 @@ impl<R: BufRead> Reader<R> {
                 entry.size = size;
             }
         }
-        entry.xattrs = records.xattrs;
-        entry.xattrs.sort();
+        entry.xattrs = last_of_each(records.xattrs);
         entry.path = path;
         Ok(entry)
     }
@@ -184,12 +183,15 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The content of an extended header or long name.
-    fn extended(&mut self, header: &Header) -> Result<Vec<u8>> {
+    fn extended(&mut self, header: &Header, budget: &mut u64) -> Result<Vec<u8>> {
         let size = header.size()?;
-        if size > self.limits.extended {
-            return Err(Error::new(Kind::Invalid, "read tar header", "")
-                .because(format!("an extended header of {size} bytes, more than the limit of {}", self.limits.extended)));
+        if size > *budget {
+            return Err(Error::new(Kind::Invalid, "read tar header", "").because(format!(
+                "an extended header of {size} bytes, more than the limit of {}",
+                self.limits.extended
+            )));
         }
+        *budget -= size;
         self.begin_content(size);
         let mut text = Vec::new();
         self.content().read_to_end(&mut text).map_err(|e| reading(&e))?;
@@ -293,6 +295,14 @@ impl<R: BufRead> Read for Content<'_, R> {
 
 fn truncated() -> Error {
     Error::new(Kind::Corrupt, "read tar archive", "").because("it ends too early")
+}
+
+/// Sorted by name; of several with the same name the last.
+fn last_of_each(mut xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    xattrs.reverse();
+    xattrs.sort_by(|a, b| a.0.cmp(&b.0));
+    xattrs.dedup_by(|later, first| later.0 == first.0);
+    xattrs
 }
 
 /// A failure of the source: an error of ours that travelled inside an `io::Error` comes out again.

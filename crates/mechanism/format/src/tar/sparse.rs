@@ -27,7 +27,7 @@ pub(super) fn gnu_real_size(header: &Header) -> Result<u64> {
 
 /// The map from a flat list of offsets and lengths.
 pub(super) fn from_numbers(numbers: &[u64], limit: usize) -> Result<Vec<Extent>> {
-    if numbers.len() % 2 != 0 || numbers.len() / 2 > limit {
+    if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > limit {
         return Err(invalid("an incomplete or too long sparse map"));
     }
     Ok(numbers.chunks_exact(2).map(|p| Extent { offset: p[0], length: p[1] }).collect())

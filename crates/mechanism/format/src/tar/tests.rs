@@ -197,7 +197,10 @@ fn hostile_headers_are_clear_errors() {
     huge[124..136].copy_from_slice(b"77777777777\0");
     fix_checksum(&mut huge[..512]);
     assert!(error(&huge).to_string().contains("limit"));
-    assert_eq!(error(b"this is no tar archive but a text of more than 512 bytes".repeat(20).as_slice()).kind(), Kind::Invalid);
+    assert_eq!(
+        error(b"this is no tar archive but a text of more than 512 bytes".repeat(20).as_slice()).kind(),
+        Kind::Invalid
+    );
 }
 
 #[test]

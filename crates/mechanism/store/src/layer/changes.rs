@@ -101,9 +101,13 @@ impl Walk<'_> {
         let start = self.found.len();
         let kind = match &before {
             None => Some(ChangeKind::Added),
-            Some(b) if is_changed(stat, &b.stat) || capabilities_differ(node.as_fd(), b, path)? => Some(ChangeKind::Modified),
+            Some(b) if is_changed(stat, &b.stat) || capabilities_differ(node.as_fd(), b, path)? => {
+                Some(ChangeKind::Modified)
+            }
             // Like docker: a directory's time and size change with its content, so they say nothing about itself.
-            Some(b) if !is_directory(stat) && (stat.st_size != b.stat.st_size || mtime_of(stat) != mtime_of(&b.stat)) => {
+            Some(b)
+                if !is_directory(stat) && (stat.st_size != b.stat.st_size || mtime_of(stat) != mtime_of(&b.stat)) =>
+            {
                 Some(ChangeKind::Modified)
             }
             Some(_) => None,
@@ -114,7 +118,13 @@ impl Walk<'_> {
         if is_directory(stat) {
             let hidden = parent == Below::Hidden || is_opaque(node.as_fd()).map_err(failed("look up", path))?;
             let below = match before {
-                Some(b) if b.is_directory() => if hidden { Below::Hidden } else { Below::Shines },
+                Some(b) if b.is_directory() => {
+                    if hidden {
+                        Below::Hidden
+                    } else {
+                        Below::Shines
+                    }
+                }
                 _ => Below::Nothing,
             };
             let dir = reopen(node.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", path))?;

@@ -33,9 +33,7 @@ impl Excluded {
 
     /// Whether this cleaned path, or a directory above it, is excluded.
     pub fn contains(&self, path: &[u8]) -> bool {
-        (0..=path.len())
-            .filter(|&i| i == path.len() || path[i] == b'/')
-            .any(|i| self.paths.contains(&path[..i]))
+        (0..=path.len()).filter(|&i| i == path.len() || path[i] == b'/').any(|i| self.paths.contains(&path[..i]))
     }
 }
 

@@ -41,10 +41,8 @@ impl<'a> DirectorySink<'a> {
             return Ok(());
         }
         let Some(found) = (self.below)(&link.link)? else {
-            return Err(Error::new(Kind::Invalid, "link", show(&link.path)).because(format!(
-                "its target {} is neither in this layer nor in those below",
-                show(&link.link)
-            )));
+            return Err(Error::new(Kind::Invalid, "link", show(&link.path))
+                .because(format!("its target {} is neither in this layer nor in those below", show(&link.link))));
         };
         let (parent, name) = split(&link.path);
         let dir = self.tree.parent(parent)?;

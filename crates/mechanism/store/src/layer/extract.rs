@@ -47,12 +47,7 @@ pub struct ExtractOptions {
 ///
 /// # Errors
 /// `Kind::NotFound` when `path` is no directory; `Kind::Invalid` for malformed entries; what the kernel reports.
-pub fn extract_into(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    archive: &mut dyn Read,
-    options: &ExtractOptions,
-) -> Result<()> {
+pub fn extract_into(root: BorrowedFd<'_>, path: &[u8], archive: &mut dyn Read, options: &ExtractOptions) -> Result<()> {
     let base = path.strip_prefix(b"/").unwrap_or(path);
     let whole = [b"./", base].concat();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -224,9 +224,7 @@ impl Attributes {
                 rustix::fs::chmod(node.as_str(), Mode::from_raw_mode(self.mode))
                     .map_err(failed("change mode of", path))?;
             }
-            self.put_xattrs(path, |name, value| {
-                rustix::fs::setxattr(node.as_str(), name, value, XattrFlags::empty())
-            })?;
+            self.put_xattrs(path, |name, value| rustix::fs::setxattr(node.as_str(), name, value, XattrFlags::empty()))?;
         }
         rustix::fs::utimensat(dir, name, &self.times(), nofollow).map_err(failed("set time of", path))
     }
@@ -290,7 +288,9 @@ pub(super) fn from_reader(operation: &'static str, object: impl std::fmt::Displa
 /// A tree deeper than any path can be; it could not be written into a layer that anybody can read.
 pub(super) fn check_depth(path: &[u8]) -> Result<()> {
     if path.len() > 4095 {
-        return Err(Error::new(Kind::Unsupported, "read directory", show(path)).because("its path is longer than 4095 bytes"));
+        return Err(
+            Error::new(Kind::Unsupported, "read directory", show(path)).because("its path is longer than 4095 bytes")
+        );
     }
     Ok(())
 }

@@ -347,15 +347,16 @@ impl<'a> TreeWriter<'a> {
     fn forget(&mut self, path: &[u8]) {
         self.directories.remove(path);
         let below = [path, b"/"].concat();
-        while let Some((gone, _)) = self.directories.range(below.clone()..).next().filter(|(p, _)| p.starts_with(&below)) {
+        while let Some((gone, _)) =
+            self.directories.range(below.clone()..).next().filter(|(p, _)| p.starts_with(&below))
+        {
             let gone = gone.clone();
             self.directories.remove(&gone);
         }
     }
 }
 
-const STRICT: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 fn is_whiteout_at(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
     stat_at(dir, name).is_ok_and(|stat| is_whiteout(&stat))

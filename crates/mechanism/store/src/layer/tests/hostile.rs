@@ -10,7 +10,8 @@ fn attack(entries: &[(Entry, &[u8])]) -> (Scratch, Result<Unpacked>) {
     std::fs::write(outside.join("victim"), b"unharmed").unwrap();
     let result = unpack_plain(&fs, &archive(entries), &Lowers::none());
     assert_eq!(std::fs::read(outside.join("victim")).unwrap(), b"unharmed");
-    let names: Vec<_> = scan(&scratch.0, Times::NotOfDirectories).into_keys().filter(|p| !p.starts_with(b"layer")).collect();
+    let names: Vec<_> =
+        scan(&scratch.0, Times::NotOfDirectories).into_keys().filter(|p| !p.starts_with(b"layer")).collect();
     assert_eq!(names, [b"outside".to_vec(), b"outside/victim".to_vec()]);
     (scratch, result)
 }
@@ -106,11 +107,20 @@ fn the_last_entry_of_a_name_counts() {
     let mut late = dir("d");
     late.mode = 0o711;
     let (scratch, result) = attack(&[
-        (file("f"), b"1"), (file("f"), b"22"), (file("f"), b"333"),
-        (file("x"), b""), (dir("x"), b""), (file("x/in"), b""),
-        (dir("y"), b""), (file("y/in"), b""), (file("y"), b"now a file"),
-        (dir("d"), b""), (file("d/kept"), b""), (late, b""),
-        (file("same"), b"same"), (link("same", EntryKind::Hardlink, "same"), b""),
+        (file("f"), b"1"),
+        (file("f"), b"22"),
+        (file("f"), b"333"),
+        (file("x"), b""),
+        (dir("x"), b""),
+        (file("x/in"), b""),
+        (dir("y"), b""),
+        (file("y/in"), b""),
+        (file("y"), b"now a file"),
+        (dir("d"), b""),
+        (file("d/kept"), b""),
+        (late, b""),
+        (file("same"), b"same"),
+        (link("same", EntryKind::Hardlink, "same"), b""),
     ]);
     result.unwrap();
     let at = |path: &str| scratch.0.join("layer").join(path);
@@ -138,20 +148,37 @@ fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
     let scratch = Scratch::new();
     let (low, high) = (scratch.dir("low"), scratch.dir("high"));
     let below = archive(&[
-        (file("gone"), b""), (dir("cleared"), b""), (file("cleared/old"), b""), (dir("swapped"), b""),
-        (file("swapped/old"), b""), (dir("late"), b""), (file("late/old"), b""), (file("stays"), b""),
+        (file("gone"), b""),
+        (dir("cleared"), b""),
+        (file("cleared/old"), b""),
+        (dir("swapped"), b""),
+        (file("swapped/old"), b""),
+        (dir("late"), b""),
+        (file("late/old"), b""),
+        (file("stays"), b""),
     ]);
     unpack_plain(&low, &below, &Lowers::none()).unwrap();
     let above = archive(&[
-        (file(".wh.gone"), b""), (dir("cleared"), b""), (file("cleared/.wh..wh..opq"), b""), (file("cleared/new"), b""),
-        (file(".wh.swapped"), b""), (dir("swapped"), b""), (file("swapped/new"), b""),
-        (dir("late"), b""), (file("late/new"), b""), (file(".wh.late"), b""),
-        (file(".wh.nothing"), b""), (file(".wh..wh.plnk"), b""), (file("sub/.wh.x"), b""), (file("sub/x/y"), b""),
+        (file(".wh.gone"), b""),
+        (dir("cleared"), b""),
+        (file("cleared/.wh..wh..opq"), b""),
+        (file("cleared/new"), b""),
+        (file(".wh.swapped"), b""),
+        (dir("swapped"), b""),
+        (file("swapped/new"), b""),
+        (dir("late"), b""),
+        (file("late/new"), b""),
+        (file(".wh.late"), b""),
+        (file(".wh.nothing"), b""),
+        (file(".wh..wh.plnk"), b""),
+        (file("sub/.wh.x"), b""),
+        (file("sub/x/y"), b""),
     ]);
     unpack_plain(&high, &above, &Lowers::none()).unwrap();
     let overlay = Overlay::new(&[&high, &low], None);
     let seen: Vec<_> = scan(&overlay.path(), Times::All).into_keys().map(|p| String::from_utf8(p).unwrap()).collect();
-    let want = ["cleared", "cleared/new", "late", "late/new", "stays", "sub", "sub/x", "sub/x/y", "swapped", "swapped/new"];
+    let want =
+        ["cleared", "cleared/new", "late", "late/new", "stays", "sub", "sub/x", "sub/x/y", "swapped", "swapped/new"];
     assert_eq!(seen, want);
     // And without mounting.
     let (l, h) = (open(&low), open(&high));

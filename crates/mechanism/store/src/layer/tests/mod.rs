@@ -136,7 +136,8 @@ fn scan_into(
     links: &mut HashMap<u64, Vec<u8>>,
     found: &mut BTreeMap<Vec<u8>, String>,
 ) {
-    let mut names: Vec<_> = std::fs::read_dir(root.join(bytes(path))).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(root.join(bytes(path))).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     for name in names {
         let below = tare_format::layer::join(path, name.as_bytes());
@@ -194,8 +195,7 @@ impl Overlay {
             }
         }
         rustix::mount::fsconfig_create(&fs).unwrap();
-        let mount =
-            rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
         Overlay(mount)
     }
 

@@ -76,10 +76,9 @@ fn a_wrong_diff_id_is_corrupt() {
     let scratch = Scratch::new();
     let (fs, other) = (open(&scratch.0), Digest::of(b"other"));
     let stream = archive(&[(file("a"), b"")]);
-    let e = unpack_directory(
-        fs.as_fd(), stream.as_slice(), Compression::None, Some(&other), &Lowers::none(), &limits(),
-    )
-    .unwrap_err();
+    let e =
+        unpack_directory(fs.as_fd(), stream.as_slice(), Compression::None, Some(&other), &Lowers::none(), &limits())
+            .unwrap_err();
     assert_eq!(e.kind(), Kind::Corrupt);
 }
 
@@ -122,9 +121,14 @@ fn mutated_layers_never_leave_their_directory() {
     std::fs::write(outside.join("victim"), b"unharmed").unwrap();
     let before = scan(&outside, Times::All);
     let seed = archive(&[
-        (dir("a"), b""), (file("a/b"), b"content"), (link("s", EntryKind::Symlink, "../outside"), b""),
-        (link("h", EntryKind::Hardlink, "a/b"), b""), (file("a/.wh.c"), b""), (file("s/victim"), b"x"),
-        (dir("a/d/e"), b""), (file(".wh..wh..opq"), b""),
+        (dir("a"), b""),
+        (file("a/b"), b"content"),
+        (link("s", EntryKind::Symlink, "../outside"), b""),
+        (link("h", EntryKind::Hardlink, "a/b"), b""),
+        (file("a/.wh.c"), b""),
+        (file("s/victim"), b"x"),
+        (dir("a/d/e"), b""),
+        (file(".wh..wh..opq"), b""),
     ]);
     let mut state = 88_172_645_463_325_252u64;
     let mut random = move |below: usize| {

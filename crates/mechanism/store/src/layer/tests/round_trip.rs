@@ -9,9 +9,7 @@ fn a_tree_comes_back_as_it_was_in_every_compression() {
     make_varied(&source);
     let socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
     let mut diff_ids = Vec::new();
-    for (name, compression) in
-        [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)]
-    {
+    for (name, compression) in [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
         let (diffed, blob) = make_layer(&source, &Lowers::none(), &[], compression);
         assert_eq!((Digest::of(&blob), blob.len() as u64), (diffed.digest, diffed.size));
         let (again, _) = make_layer(&source, &Lowers::none(), &[], compression);
@@ -38,7 +36,8 @@ fn a_tree_comes_back_as_it_was_in_every_compression() {
 
 #[expect(clippy::disallowed_methods, reason = "GNU tar is the other implementation")]
 fn gnu_tar(source: &Path, how: &[&str]) -> Vec<u8> {
-    let out = std::process::Command::new("tar").args(how).arg("-C").arg(source).args(["-cf", "-", "."]).output().unwrap();
+    let out =
+        std::process::Command::new("tar").args(how).arg("-C").arg(source).args(["-cf", "-", "."]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     out.stdout
 }
@@ -145,16 +144,43 @@ fn an_overlay_and_the_layer_made_of_it_show_the_same() {
     assert_eq!(
         c.changes(&[]),
         [
-            "C /bin", "C /bin/su", "A /bin/su/inside", "C /empty", "C /etc", "D /etc/dangling", "C /etc/deep",
-            "A /etc/deep/new", "D /etc/deep/same", "D /etc/passwd", "D /link", "A /moved", "C /shared",
-            "A /shared/one", "A /shared/two", "D /sparse", "C /tmp",
+            "C /bin",
+            "C /bin/su",
+            "A /bin/su/inside",
+            "C /empty",
+            "C /etc",
+            "D /etc/dangling",
+            "C /etc/deep",
+            "A /etc/deep/new",
+            "D /etc/deep/same",
+            "D /etc/passwd",
+            "D /link",
+            "A /moved",
+            "C /shared",
+            "A /shared/one",
+            "A /shared/two",
+            "D /sparse",
+            "C /tmp",
         ]
     );
     assert_eq!(
         names_in(&c.layer(&[])),
         [
-            "bin/", "bin/su/", "bin/su/inside", "empty", "etc/", "etc/.wh..wh..opq", "etc/deep/", "etc/deep/new",
-            ".wh.link", "moved", "shared/", "shared/one", "shared/two", ".wh.sparse", "tmp/",
+            "bin/",
+            "bin/su/",
+            "bin/su/inside",
+            "empty",
+            "etc/",
+            "etc/.wh..wh..opq",
+            "etc/deep/",
+            "etc/deep/new",
+            ".wh.link",
+            "moved",
+            "shared/",
+            "shared/one",
+            "shared/two",
+            ".wh.sparse",
+            "tmp/",
         ]
     );
 }

@@ -60,14 +60,18 @@ fn extraction_follows_links_like_a_process_inside() {
     std::os::unix::fs::symlink("../../../../outside", root.join("data/climb")).unwrap();
     std::os::unix::fs::symlink("/data/real", root.join("data/way")).unwrap();
     std::fs::write(root.join("data/file"), b"old").unwrap();
-    let archive = archive(&[(file("way/x"), b"1"), (file("file"), b"new"), (dir("made"), b""), (file("deep/er/y"), b"2")]);
+    let archive =
+        archive(&[(file("way/x"), b"1"), (file("file"), b"new"), (dir("made"), b""), (file("deep/er/y"), b"2")]);
     let fd = open(&root);
     let fixed = ExtractOptions { ownership: Ownership::Fixed { uid: 3, gid: 4 }, replace: Replace::SameSort };
     extract_into(fd.as_fd(), b"/absolute", &mut archive.as_slice(), &fixed).unwrap();
     for (path, content) in [("data/real/x", "1"), ("data/file", "new"), ("data/deep/er/y", "2")] {
         assert_eq!(std::fs::read_to_string(root.join(path)).unwrap(), content);
     }
-    assert_eq!((root.join("data/made").metadata().unwrap().uid(), root.join("data/made").metadata().unwrap().gid()), (3, 4));
+    assert_eq!(
+        (root.join("data/made").metadata().unwrap().uid(), root.join("data/made").metadata().unwrap().gid()),
+        (3, 4)
+    );
     assert!(root.join("absolute").is_symlink() && root.join("data/way").is_symlink());
     // `..` of the root is the root.
     let e = extract_into(fd.as_fd(), b"/data/climb", &mut archive.as_slice(), &fixed).unwrap_err();
