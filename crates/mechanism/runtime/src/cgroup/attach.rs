@@ -1,9 +1,9 @@
 //! Making groups, and the descriptors through which a process joins them.
 
 use super::files;
-use super::group::recursive;
 use super::layout::Version;
-use super::plan::{CgroupPlan, GroupPlan, Write};
+use super::limits::Write;
+use super::plan::{CgroupPlan, GroupPlan, ancestors};
 use super::remove::{remove_below, remove_tree};
 use super::{Parents, limits};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
@@ -102,15 +102,10 @@ fn make_leaf(top: BorrowedFd<'_>, path: &str, group: &GroupPlan) -> Result<()> {
 /// Removes a group that nobody is in. One that somebody is in keeps its groups below, empty ones too.
 fn remove_leftover(top: BorrowedFd<'_>, path: &str) -> Result<()> {
     let Some(dir) = files::open_dir(top, path)? else { return Ok(()) };
-    if !recursive(dir.as_fd())?.is_empty() {
+    if !files::recursive(dir.as_fd())?.is_empty() {
         return Err(Error::new(Kind::InUse, "make cgroup", path).because("it exists already and holds processes"));
     }
     remove_tree(top, path, Instant::now() + Duration::from_millis(50))
-}
-
-/// The groups above `path`, outermost first.
-pub(super) fn ancestors(path: &str) -> impl DoubleEndedIterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 fn make_parents(top: BorrowedFd<'_>, path: &str) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use tare_model::{Error, Kind, Result};
 
@@ -98,4 +99,16 @@ pub(super) fn children(dir: impl AsFd) -> Result<Vec<String>> {
         Err(Errno::NOENT | Errno::NODEV) => Ok(Vec::new()),
         r => r.map_err(|e| Error::io("list cgroup", "", e)),
     }
+}
+
+/// Processes of a group and of those below it. 0 stands for one outside of the caller's PID namespace.
+pub(super) fn recursive(dir: BorrowedFd<'_>) -> Result<BTreeSet<i32>> {
+    let text = read(dir, "cgroup.procs")?.unwrap_or_default();
+    let mut pids: BTreeSet<i32> = text.lines().filter_map(|l| l.parse().ok()).filter(|&p| p != 0).collect();
+    for child in children(dir)? {
+        if let Some(child) = open_dir(dir, &child)? {
+            pids.extend(recursive(child.as_fd())?);
+        }
+    }
+    Ok(pids)
 }

@@ -6,7 +6,7 @@ use super::layout::{Hierarchy, Layout, Version};
 use super::plan::relative;
 use rustix::fs::{Mode, OFlags, openat};
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use tare_model::{Error, Kind, Result};
 
 /// A group in all hierarchies in which it exists, by open directories: it stays the same group when its path is reused.
@@ -74,7 +74,7 @@ impl Group {
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut all = BTreeSet::new();
         for m in [self.unified(), self.v1_for_tasks()].into_iter().flatten() {
-            all.extend(recursive(m.dir.as_fd())?);
+            all.extend(files::recursive(m.dir.as_fd())?);
         }
         Ok(all.into_iter().collect())
     }
@@ -93,16 +93,4 @@ impl Group {
         let v1 = |m: &&Member| m.hierarchy.version == Version::V1;
         self.with("freezer").filter(v1).or_else(|| self.members.iter().find(v1))
     }
-}
-
-/// Processes of a group and of those below it. 0 stands for one outside of the caller's PID namespace.
-pub(super) fn recursive(dir: BorrowedFd<'_>) -> Result<BTreeSet<i32>> {
-    let text = files::read(dir, "cgroup.procs")?.unwrap_or_default();
-    let mut pids: BTreeSet<i32> = text.lines().filter_map(|l| l.parse().ok()).filter(|&p| p != 0).collect();
-    for child in files::children(dir)? {
-        if let Some(child) = files::open_dir(dir, &child)? {
-            pids.extend(recursive(child.as_fd())?);
-        }
-    }
-    Ok(pids)
 }

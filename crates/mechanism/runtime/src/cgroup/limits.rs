@@ -7,9 +7,23 @@
 
 use super::convert::{cpu_weight, io_weight, memory_and_swap, swap_max};
 use super::layout::{Layout, Version};
-use super::plan::Write;
+use serde::{Deserialize, Serialize};
 use tare_model::runtime_spec::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
 use tare_model::{Error, Kind, Result};
+
+/// A value for a file of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Whose file it is.
+    pub controller: String,
+    /// Name of the file.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// File and value of the same meaning, where the kernel lacks the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<(String, String)>,
+}
 
 /// A value to write, and what stands for `{}` in the file's name.
 struct Value {

@@ -2,7 +2,7 @@
 
 use super::devices::Policy;
 use super::layout::{Hierarchy, Layout, Mode, Version};
-use super::limits;
+use super::limits::{self, Write};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tare_model::runtime_spec::LinuxResources;
@@ -35,20 +35,6 @@ pub struct GroupPlan {
     /// v2: the device rules, compiled to a BPF program when they are applied. On v1 they are among `writes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Policy>,
-}
-
-/// A value for a file of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Write {
-    /// Whose file it is.
-    pub controller: String,
-    /// Name of the file.
-    pub file: String,
-    /// What is written.
-    pub value: String,
-    /// File and value of the same meaning, where the kernel lacks the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<(String, String)>,
 }
 
 /// cgroup2 controllers that a container's group gets where cgroup2 is the only hierarchy, asked for or not: they count
@@ -138,6 +124,11 @@ pub(super) fn relative(path: &str) -> Result<String> {
             .because("a group's path has at least one name, and none of them is empty, \".\" or \"..\""));
     }
     Ok(inner.to_owned())
+}
+
+/// The groups above `path`, outermost first.
+pub(super) fn ancestors(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 #[cfg(test)]

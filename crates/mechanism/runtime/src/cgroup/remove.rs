@@ -1,9 +1,8 @@
 //! Removing groups. It goes on past failures and reports them all.
 
-use super::attach::ancestors;
 use super::files;
 use super::layout::Layout;
-use super::plan::relative;
+use super::plan::{ancestors, relative};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -5,7 +5,7 @@
 //! a frozen process does not die.
 
 use super::files;
-use super::group::{Group, Member, recursive};
+use super::group::{Group, Member};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::fd::AsFd;
@@ -87,8 +87,8 @@ impl Group {
         // Looked at before the kill, or every dying process would seem to be missing from cgroup2.
         let only_v1 = match v1 {
             Some(m) => {
-                let there = recursive(m.dir.as_fd())?;
-                let known = recursive(unified.dir.as_fd())?;
+                let there = files::recursive(m.dir.as_fd())?;
+                let known = files::recursive(unified.dir.as_fd())?;
                 there.difference(&known).next().is_some()
             }
             None => false,
@@ -120,7 +120,7 @@ fn kill_until_none_is_new(member: &Member, freeze: impl Fn()) -> Result<()> {
     let mut signalled = std::collections::BTreeSet::new();
     for _ in 0..100 {
         freeze();
-        let pids = recursive(member.dir.as_fd())?;
+        let pids = files::recursive(member.dir.as_fd())?;
         let new: Vec<i32> = pids.difference(&signalled).copied().collect();
         if new.is_empty() {
             break;

@@ -1,7 +1,6 @@
 //! From the gate to the program: the last steps, in an order that leaves nothing of tare behind.
 
-use super::child::die_with_parent;
-use super::identity;
+use super::identity::{self, die_with_parent};
 use super::status::Reporter;
 use crate::plan::ProcessPlan;
 use rustix::fs::{AtFlags, Gid, Uid};

@@ -2,6 +2,7 @@
 
 use super::become_process::Become;
 use super::handles::Prepared;
+use super::identity::die_with_parent;
 use super::status::Reporter;
 use super::step::Stage;
 use super::{Stdio, bit};
@@ -63,11 +64,6 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
         stage.perform(step)?;
     }
     set_stdio(inputs)
-}
-
-pub(super) fn die_with_parent() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|e| Error::io("set", "parent-death signal", e))
 }
 
 /// A single-threaded process that moves itself does not wait for the RCU grace period that a move from outside costs.

@@ -8,6 +8,12 @@ use tare_kernel::seccomp::SockFilter;
 use tare_model::runtime_spec::PosixRlimit;
 use tare_model::{Context, Error, Kind, Result};
 
+/// The end of the parent is this process's end, until something clears it: see PR_SET_PDEATHSIG in prctl(2).
+pub(super) fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|e| Error::io("set", "parent-death signal", e))
+}
+
 /// setrlimit(2) for each; what root may not raise stays at the hard limit, with a warning.
 pub(super) fn set_rlimits(limits: &[PosixRlimit], reporter: Reporter<'_>) -> Result<()> {
     for limit in limits {
