@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tare-engine", &["tare-format", "tare-kernel", "tare-model", "tare-network", "tare-runtime", "tare-store"]),
     // fronts: the command line pulls and pushes, and so brings registry and store together
     ("tare-cli", &["tare-engine", "tare-kernel", "tare-model", "tare-registry", "tare-store"]),
-    ("tare", &["tare-cli", "tare-engine"]),
+    ("tare", &["tare-cli", "tare-engine", "tare-model"]),
     // outside of the product
     ("tare-tests", &["tare-model", "tare-network"]),
     ("xtask", &[]),
