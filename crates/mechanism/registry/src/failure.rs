@@ -148,7 +148,8 @@ mod tests {
         assert_eq!((e.kind(), e.first_hint()), (Kind::NotFound, Some("check the name and the tag")));
         let e = refusal(401, "", None);
         assert!(
-            e.first_hint().unwrap().contains("docker login r.example") && e.first_hint().unwrap().contains("config.json")
+            e.first_hint().unwrap().contains("docker login r.example")
+                && e.first_hint().unwrap().contains("config.json")
         );
         let e = refusal(403, "", Some("pass"));
         assert!(e.first_hint().unwrap().contains("docker-credential-pass"));

@@ -3,7 +3,7 @@
 use crate::body::Content;
 use crate::connect::{ConnectError, Connector};
 use crate::options::Options;
-use crate::token::Tokens;
+use crate::token_cache::Tokens;
 use crate::url::{self, Origin};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};

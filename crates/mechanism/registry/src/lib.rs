@@ -33,6 +33,7 @@ mod push;
 mod session;
 mod tls;
 mod token;
+mod token_cache;
 mod upload;
 mod url;
 

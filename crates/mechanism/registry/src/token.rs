@@ -3,14 +3,13 @@
 use crate::body::Content;
 use crate::credentials::Credential;
 use crate::http::{self, Http, Trouble};
+use crate::token_cache::Source;
 use crate::url::{self, Origin, percent};
 use base64::Engine as _;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 
@@ -19,37 +18,6 @@ const MAX_ANSWER: u64 = 1 << 20;
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// A token this close to its end is not sent: it would expire on the way.
 const MARGIN: Duration = Duration::from_secs(10);
-
-/// Where a token comes from and what it is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Source {
-    pub(crate) realm: String,
-    pub(crate) service: Option<String>,
-    /// `repository:NAME:pull,push`
-    pub(crate) scopes: Vec<String>,
-}
-
-/// Tokens that are still good.
-#[derive(Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Source, (HeaderValue, Instant)>>);
-
-impl Tokens {
-    pub(crate) fn get(&self, source: &Source) -> Option<HeaderValue> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(source).filter(|(_, end)| *end > Instant::now()).map(|(value, _)| value.clone())
-    }
-
-    fn put(&self, source: &Source, value: HeaderValue, end: Instant) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, (_, end)| *end > Instant::now());
-        all.insert(source.clone(), (value, end));
-    }
-
-    /// Forgets a token that a registry refused.
-    pub(crate) fn forget(&self, source: &Source) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
-    }
-}
 
 #[derive(Deserialize)]
 struct Answer {
