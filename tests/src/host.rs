@@ -114,13 +114,42 @@ impl Host {
         list.get(0).cloned().unwrap_or(list)
     }
 
-    /// Imports the image `busybox`: see [`Tree::busybox`].
+    /// Gives it the image `busybox`: see [`Tree::busybox`]. A host without any state gets a copy of one that has
+    /// imported it; others import it.
     ///
     /// # Panics
     /// If it cannot be imported.
     #[track_caller]
     pub fn busybox(&self) {
-        self.ok(&["import", "--change", "CMD [\"sh\"]", &busybox_tar().display().to_string(), "busybox"]);
+        if self.root().exists() {
+            self.ok(&["import", "--change", "CMD [\"sh\"]", &busybox_tar().display().to_string(), "busybox"]);
+        } else {
+            copy(&self.template(), self.root());
+        }
+    }
+
+    /// A root with nothing but the image `busybox`, made once for each binary under test: every test is a process.
+    fn template(&self) -> PathBuf {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(&self.binary).unwrap();
+        let version = format!("{}-{}-{}", meta.mtime(), meta.mtime_nsec(), meta.len());
+        let base = self.dir.path().parent().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let template = base.join(format!("tare-tests-root-{uid}-{version}"));
+        if !template.exists() {
+            remove_old(base, "tare-tests-root-");
+            let maker = Host::new();
+            // It is no template yet: this imports.
+            std::fs::create_dir(maker.root()).unwrap();
+            maker.busybox();
+            let aside = base.join(crate::unique("tare-tests-root-aside-"));
+            copy(maker.root(), &aside);
+            // Another process may have been faster; its template is as good.
+            if std::fs::rename(&aside, &template).is_err() {
+                std::fs::remove_dir_all(&aside).unwrap();
+            }
+        }
+        template
     }
 
     /// Imports a tree as an image; `changes` are Dockerfile instructions.
@@ -178,6 +207,21 @@ impl Drop for Host {
         let left = self.settled();
         if !std::thread::panicking() {
             assert!(left.is_empty(), "left behind: {:#?}", left.0);
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let out = Running::start(command("cp").arg("--archive").arg(from).arg(to), None).wait();
+    assert_eq!(out.code, 0, "{}", out.stderr);
+}
+
+/// Removes what earlier runs have left under such names more than a day ago.
+fn remove_old(base: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(prefix) && age.is_some_and(|a| a.as_secs() > 86_400) {
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

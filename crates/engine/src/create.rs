@@ -13,7 +13,7 @@ use tare_runtime::security::capability;
 use tare_store::{AddressRequest, Cidr, Durability, Image, NewContainer, VolumeSpec};
 
 /// docker's PATH for containers whose image sets none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A container that was just made, and the lock under which it was.
 pub(crate) struct Made {

@@ -1,5 +1,6 @@
 //! Dockerfile instructions that change an image's config: of `commit --change` and `import --change`.
 
+use crate::create::DEFAULT_PATH;
 use crate::signal;
 use std::collections::BTreeMap;
 use tare_model::image::{Empty, RunConfig};
@@ -222,7 +223,10 @@ impl Lexer<'_> {
         if name.is_empty() {
             return if braces { Err("${ is not followed by a name".to_owned()) } else { Ok("$".to_owned()) };
         }
-        let value = self.env.iter().find_map(|e| e.strip_prefix(&name)?.strip_prefix('=')).unwrap_or_default();
+        let own = self.env.iter().find_map(|e| e.strip_prefix(&name)?.strip_prefix('='));
+        // An image without a PATH runs with the usual one, so that is what `$PATH:/more` goes on from.
+        let path = || if name == "PATH" { DEFAULT_PATH.strip_prefix("PATH=") } else { None };
+        let value = own.or_else(path).unwrap_or_default();
         if !braces {
             return Ok(value.to_owned());
         }
@@ -276,6 +280,9 @@ mod tests {
             changed(&["ENV PATH=$PATH:/opt A=\"x y\" B='$V' C=${V}2 D=${NO:-d}"]).env,
             ["V=1", "A=x y", "B=$V", "C=12", "D=d", "PATH=/bin:/opt"]
         );
+        let mut bare = RunConfig::default();
+        apply_change(&mut bare, "ENV PATH=$PATH:/opt").unwrap();
+        assert!(bare.env[0].ends_with(":/bin:/opt"), "{:?}", bare.env);
         assert_eq!(changed(&["ENV V two  words"]).env, ["PATH=/bin", "V=two  words"]);
         let labels = changed(&[r#"LABEL "a.b"="c d" e=f\ g"#]).labels;
         assert_eq!(

@@ -37,9 +37,7 @@ pub(crate) struct ImportArgs {
 
 pub(super) fn main(args: ImportArgs, context: &Context) -> Result<u8> {
     let mut config = ImageConfig::default();
-    for change in &args.change {
-        tare_engine::apply_change(&mut config.config, change)?;
-    }
+    tare_engine::apply_changes(&mut config.config, &args.change)?;
     let name = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
     let import = Import { name, config, message: args.message };
     let engine = context.engine()?;
