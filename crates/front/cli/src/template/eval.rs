@@ -80,7 +80,7 @@ impl Run<'_> {
     ) -> Result<Flow, String> {
         for (condition, body) in branches {
             let value = self.pipeline(condition, dot)?;
-            if truth(&value) {
+            if functions::truth(&value) {
                 return self.nodes(body, if rebind { &value } else { dot });
             }
         }
@@ -174,7 +174,7 @@ impl Run<'_> {
         let mut value = None;
         for word in words {
             let v = self.operand(word, dot)?;
-            if truth(&v) == stop_at {
+            if functions::truth(&v) == stop_at {
                 return Ok(v);
             }
             value = Some(v);
@@ -236,16 +236,4 @@ fn elements(value: &Value) -> Result<Vec<(Value, Value)>, String> {
         Value::Number(n) if n.is_u64() => (0..n.as_u64().unwrap_or(0)).map(|i| (i.into(), i.into())).collect(),
         other => return Err(format!("range cannot walk over {}", print::kind(other))),
     })
-}
-
-/// Go's truth: neither zero nor empty.
-pub(super) fn truth(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(b) => *b,
-        Value::Number(n) => n.as_f64() != Some(0.0),
-        Value::String(s) => !s.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
 }

@@ -1,6 +1,5 @@
 //! The functions of a template: Go's and docker's.
 
-use super::eval::truth;
 use super::print;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -14,6 +13,18 @@ pub(super) const NAMES: [&str; 25] = [
 /// Whether there is such a function.
 pub(super) fn exists(name: &str) -> bool {
     NAMES.contains(&name)
+}
+
+/// Go's truth: neither zero nor empty.
+pub(super) fn truth(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(b) => *b,
+        Value::Number(n) => n.as_f64() != Some(0.0),
+        Value::String(s) => !s.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
 }
 
 /// Calls a function.

@@ -75,9 +75,8 @@ const LISTING: Listing = Listing {
 const SIZED: Listing =
     Listing { shown: &["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size"], ..LISTING };
 
-const FILTERS: [&str; 13] = [
+const FILTERS: [&str; 12] = [
     "id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "network", "publish", "expose",
-    "is-task",
 ];
 
 pub(super) fn main(args: PsArgs, context: &Context) -> Result<u8> {
@@ -159,7 +158,6 @@ impl<'a> Selection<'a> {
             && f.any("network", |v| container_row::network(c) == v)
             && f.any("publish", |v| c.ports.iter().any(|p| port_matches(v, p.host_port, &p.protocol)))
             && f.any("expose", |v| exposed(c).any(|(port, protocol)| port_matches(v, port, protocol)))
-            && f.any("is-task", |v| v == "false")
             && self.before.as_ref().is_none_or(|t| c.created_at < *t)
             && self.since.as_ref().is_none_or(|t| c.created_at > *t)
     }

@@ -34,9 +34,6 @@ pub(crate) struct RunArgs {
     /// Print what would be done, as JSON, and do nothing
     #[arg(long)]
     plan: bool,
-    /// Do not pass signals on
-    #[arg(long = "no-sig-proxy", hide = true)]
-    no_sig_proxy: bool,
     /// Pass signals on to the container: true or false
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set, hide_possible_values = true)]
     sig_proxy: bool,
@@ -51,7 +48,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
     let options = SessionOptions {
         input: args.container.interactive,
         tty: args.container.tty,
-        proxy_signals: args.sig_proxy && !args.no_sig_proxy,
+        proxy_signals: args.sig_proxy,
         detach: DetachKeys::parse(&args.detach_keys)?,
     };
     if !args.detach && !args.plan {
