@@ -187,7 +187,7 @@ impl<R: BufRead> Reader<R> {
         let size = header.size()?;
         if size > *budget {
             return Err(Error::new(Kind::Invalid, "read tar header", "").because(format!(
-                "an extended header of {size} bytes, more than the limit of {}",
+                "an extended header of {size} bytes: the limit is {} for all of an entry",
                 self.limits.extended
             )));
         }

@@ -204,6 +204,25 @@ fn hostile_headers_are_clear_errors() {
 }
 
 #[test]
+fn extended_headers_cannot_add_up_to_more_than_the_limit() {
+    let mut entry = file(b"a", b"").0;
+    entry.xattrs = (0..9000).map(|i| (format!("user.{i:05}").into_bytes(), b"v".to_vec())).collect();
+    entry.xattrs.push((b"user.z".to_vec(), vec![1; 600_000]));
+    let one = write(&[(entry.clone(), Vec::new())]);
+    let headers = &one[..one.len() - 3 * 512];
+    assert_eq!(read(&one).unwrap()[0].0.xattrs, entry.xattrs);
+    let e = read(&[headers, &one].concat()).unwrap_err();
+    assert!(e.to_string().contains("limit"), "{e}");
+}
+
+#[test]
+fn of_two_attributes_of_one_name_the_last_counts() {
+    let mut entry = file(b"a", b"").0;
+    entry.xattrs = vec![(b"user.x".to_vec(), b"1".to_vec()), (b"user.x".to_vec(), b"2".to_vec())];
+    assert_eq!(read(&write(&[(entry, Vec::new())])).unwrap()[0].0.xattrs, [(b"user.x".to_vec(), b"2".to_vec())]);
+}
+
+#[test]
 fn content_must_be_as_long_as_announced() {
     let mut w = Writer::new(Vec::new());
     w.entry(&file(b"a", b"123").0).unwrap();

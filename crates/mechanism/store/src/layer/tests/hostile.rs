@@ -220,10 +220,10 @@ fn hard_links_into_lower_layers_are_copied_up() {
 fn deep_and_wide_trees() {
     let deep = "d/".repeat(300);
     let mut many: Vec<(Entry, &[u8])> = vec![(file(&(deep.clone() + "leaf")), b"x")];
-    many.extend((0..3000).map(|i| (file(&format!("w{i}/x")), b"".as_slice())));
+    many.extend((0..500).map(|i| (file(&format!("w{i}/x")), b"".as_slice())));
     many.push((file(&(deep + "second")), b"y"));
     let (_scratch, result) = attack(&many);
-    assert_eq!(result.unwrap().entries, 3002);
+    assert_eq!(result.unwrap().entries, 502);
 
     // As deep as a path can be, where the directories are found again at the end.
     let (scratch, deep) = (Scratch::new(), "d/".repeat(2046));
