@@ -4,6 +4,7 @@
 //! Refuses to know how anything is done. Invariants: the process is single-threaded until the engine has launched what
 //! it launches; raw mode is undone on every way out; an unknown flag is an error; an error is worded once, here.
 
+mod container_args;
 mod container_row;
 mod context;
 mod environment;

@@ -1,8 +1,8 @@
 //! From what was typed to what is meant: [`ContainerArgs`] becomes a [`RunRequest`]. Pure, but for the files that flags name.
 
+use crate::container_args::ContainerArgs;
 use crate::parse::limits::Swap;
 use crate::parse::{bad, device, env, mount, network, port, seccomp, security, ulimit, volume};
-use crate::verb::ContainerArgs;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tare_engine::request::{MountRequest, NamespaceMode, NetworkMode, RunRequest, Security, Source};

@@ -1,9 +1,9 @@
 //! Pulls before a container is made. In a child process: a registry client has threads, and a process with threads
 //! must not clone.
 
+use crate::container_args::PullPolicy;
 use crate::context::Context;
 use crate::out;
-use crate::verb::PullPolicy;
 use std::process::Stdio;
 use tare_engine::Engine;
 use tare_engine::request::Source;

@@ -1,5 +1,5 @@
 use super::Build;
-use super::container_args::ContainerArgs;
+use crate::container_args::ContainerArgs;
 use crate::context::Context;
 use crate::errors::{code, warn};
 use crate::meant::{self, Caller};

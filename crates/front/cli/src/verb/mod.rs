@@ -4,7 +4,6 @@ mod attach;
 mod commit;
 mod complete;
 mod completion;
-mod container_args;
 mod cp;
 mod create;
 mod diff;
@@ -39,8 +38,6 @@ mod update;
 mod version;
 mod volume;
 mod wait;
-
-pub(crate) use container_args::{ContainerArgs, PullPolicy};
 
 use crate::context::Context;
 use clap::{ArgMatches, Args, Command};

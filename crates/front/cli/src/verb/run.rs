@@ -1,5 +1,5 @@
-use super::container_args::ContainerArgs;
 use super::{Build, create};
+use crate::container_args::ContainerArgs;
 use crate::context::Context;
 use crate::errors::{self, code, warn};
 use crate::out;
