@@ -1,11 +1,9 @@
 //! Images as the engine sees them: one more name than the store knows.
 
 use crate::Engine;
+use crate::starter::STARTER;
 use tare_model::{Error, Kind, Result};
 use tare_store::Image;
-
-/// What `hello` stands for while no other image has that name: the starter image, made from this binary itself.
-pub(crate) const STARTER: &str = "localhost/hello:latest";
 
 impl Engine {
     /// Finds an image by reference, id or id prefix. `hello` is the starter image, made on first use.

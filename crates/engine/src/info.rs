@@ -2,7 +2,7 @@
 
 use crate::config::read_or_empty;
 use crate::view::State;
-use crate::{Engine, images, stats};
+use crate::{Engine, images, starter, stats};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tare_model::image::Platform;
@@ -112,7 +112,7 @@ impl Engine {
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed> {
         match self.store.remove_image(name, force) {
             Err(e) if e.kind() == Kind::NotFound && images::is_starter(name) => {
-                self.store.remove_image(images::STARTER, force)
+                self.store.remove_image(starter::STARTER, force)
             }
             other => other,
         }

@@ -4,6 +4,9 @@ use tare_model::image::{Compression, History, ImageConfig, Platform, RootFs, Run
 use tare_model::{Context, Result};
 use tare_store::{Image, Store, TreeEntry, TreeNode};
 
+/// What `hello` stands for while no other image has that name: the starter image, made from this binary itself.
+pub(crate) const STARTER: &str = "localhost/hello:latest";
+
 const PASSWD: &str = "root:x:0:0:root:/root:/tare\nnobody:x:65534:65534:nobody:/:/tare\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 
@@ -37,7 +40,7 @@ pub(crate) fn make(store: &Store, binary: &std::fs::File) -> Result<Image> {
             ..History::default()
         }],
     };
-    store.image_from_tree(tree, Compression::Gzip, config, &super::images::STARTER.parse()?)
+    store.image_from_tree(tree, Compression::Gzip, config, &STARTER.parse()?)
 }
 
 fn entry(path: &str, mode: u32, node: TreeNode) -> TreeEntry {
