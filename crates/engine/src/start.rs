@@ -307,6 +307,8 @@ impl Engine {
             })
         };
         let execute = || -> Result<Infallible> {
+            // What the client was given by mistake, such as a pipe that somebody waits on, must not live as long as the container.
+            process::close_on_exec_from(3).during("close", "descriptors")?;
             let text = serde_json::to_string(&hand_over()?)
                 .map_err(|e| Error::new(Kind::Invalid, "hand over", "container").because(e))?;
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
