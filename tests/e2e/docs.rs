@@ -1,0 +1,18 @@
+//! The documents' examples do what they say.
+
+use std::path::Path;
+use tare_tests::docs::check;
+
+fn document(path: &str) {
+    check(&Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path));
+}
+
+#[test]
+fn readme() {
+    document("README.md");
+}
+
+#[test]
+fn a_container_taken_apart() {
+    document("docs/guide/a-container-taken-apart.md");
+}
