@@ -170,9 +170,13 @@ impl Store {
     /// System calls that fail.
     pub fn remove_container_dir(&self, id: &str) -> Result<()> {
         Digest::from_hex(id).during("remove container", id)?;
-        let grave = self.lease()?;
-        grave.bury(&self.container_dir(id))?;
-        grave.end()
+        // No lease: what is under tmp/ without one is garbage at once, and whoever collects it meanwhile does the same.
+        let (from, grave) = (self.container_dir(id), self.fresh_tmp()?);
+        match std::fs::rename(&from, &grave) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::io("remove", from.display(), e)),
+            Ok(()) => crate::lease::remove_lease_dir(&grave),
+        }
     }
 
     /// Diff IDs of the layers that a container (its full id) stands on, bottom first; none if it is not there.

@@ -20,12 +20,12 @@ const SCHEMA_VERSION: i64 = 1;
 /// `tare` in ASCII, in the header of state.db.
 const APPLICATION_ID: i64 = 0x7461_7265;
 
-/// Frames in the write-ahead log after which a commit that nobody waits for copies them into the database. Whoever
-/// opens an idle store must read the log once (0.1 ms per 50 frames), so it is kept short.
-const CHECKPOINT_FRAMES: u32 = 64;
+/// Length of the write-ahead log in bytes beyond which a commit that nobody waits for empties it into the database.
+/// Whoever opens an idle store reads the whole log (3 µs per page of 4 KiB), so it is kept short.
+const LOG_MAX: u64 = 288 << 10;
 
 /// The same for commits that a user waits for: only a bound against growth.
-const CHECKPOINT_FRAMES_AT_MOST: u32 = 1000;
+const LOG_MAX_WAITING: u64 = 4 << 20;
 
 // Few tables and few indexes: every opening parses them (DESIGN: `run` opens the store each time). What a container
 // uses is a list in its row, so that reserving one writes one row. Digests are 64 hexadecimal digits without algorithm.
@@ -105,6 +105,7 @@ pub enum Durability {
 pub(crate) struct Writer<'a> {
     db: MutexGuard<'a, Option<Connection>>,
     lock: &'a OwnedFd,
+    log: &'a Path,
 }
 
 impl Drop for Writer<'_> {
@@ -125,31 +126,41 @@ impl Writer<'_> {
         durability: Durability,
         f: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let (synchronous, frames) = match durability {
-            Durability::Durable => ("FULL", CHECKPOINT_FRAMES),
-            Durability::Lazy => ("NORMAL", CHECKPOINT_FRAMES_AT_MOST),
+        let (synchronous, log_max) = match durability {
+            Durability::Durable => ("FULL", LOG_MAX),
+            Durability::Lazy => ("NORMAL", LOG_MAX_WAITING),
         };
-        self.transaction_with(synchronous, frames, f)
+        self.transaction_with(synchronous, log_max, f)
     }
 
-    /// One lazy transaction for which nobody waits: pays for the checkpoint if one is due.
+    /// One lazy transaction for which nobody waits: empties the log if that is due.
     pub(crate) fn background_transaction<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.transaction_with("NORMAL", CHECKPOINT_FRAMES, f)
+        self.transaction_with("NORMAL", LOG_MAX, f)
     }
 
     fn transaction_with<T>(
         &mut self,
         synchronous: &str,
-        frames: u32,
+        log_max: u64,
         f: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let db = self.connection();
-        db.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint={frames}"))
-            .state("configure")?;
+        db.pragma_update(None, "synchronous", synchronous).state("configure")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
         let out = f(&tx)?;
         tx.commit().state("commit")?;
+        self.shorten_log(log_max);
         Ok(out)
+    }
+
+    /// SQLite's own checkpoints do not shorten the log before the next commit of the same connection, and what has been
+    /// copied is forgotten when the last one closes: the log would grow for ever. So it is emptied here, by truncation.
+    fn shorten_log(&mut self, max: u64) {
+        if std::fs::metadata(self.log).is_ok_and(|m| m.len() > max) {
+            // The commit stands whatever becomes of this; the next one tries again.
+            let done = self.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            debug_assert!(done.is_ok(), "{done:?}");
+        }
     }
 
     /// Reads without a transaction of its own; nobody writes meanwhile.
@@ -175,7 +186,7 @@ impl Store {
         let db = self.connection()?;
         let lock = self.0.lock()?;
         flock(lock, FlockOperation::LockExclusive, &self.0.root)?;
-        Ok(Writer { db, lock })
+        Ok(Writer { db, lock, log: &self.0.log })
     }
 
     /// One transaction under the right to write.
@@ -255,6 +266,7 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Not by a query: nothing here reads the file yet.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.execute_batch("PRAGMA wal_autocheckpoint=0")?;
     db.busy_handler(Some(wait_a_little))?;
     Ok(db)
 }

@@ -51,6 +51,10 @@ impl Lease {
         }
         // Under the writers' lock: a collection either sees this, or has already renamed away what it takes.
         let _writer = self.0.store.writer()?;
+        match std::fs::create_dir(self.holds()) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.during("create directory", self.holds().display())?,
+        }
         for path in missing {
             File::create(&path).during("create", path.display())?;
         }
@@ -115,16 +119,19 @@ impl Store {
     /// # Errors
     /// System calls that fail.
     pub fn lease(&self) -> Result<Lease> {
-        let dir = self.root().join("tmp").join(&crate::random_hex()?[..16]);
+        let dir = self.fresh_tmp()?;
         // Made and locked under the writers' lock, or a collection would see it unlocked.
         let _writer = self.writer()?;
         std::fs::create_dir(&dir).during("create directory", dir.display())?;
         let lock = open_lease(&dir)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|e| Error::io("lock", dir.display(), e))?;
-        let lease = Lease(Arc::new(Held { store: self.clone(), dir, next: AtomicU64::new(0), _lock: lock }));
-        std::fs::create_dir(lease.holds()).during("create directory", lease.holds().display())?;
-        Ok(lease)
+        Ok(Lease(Arc::new(Held { store: self.clone(), dir, next: AtomicU64::new(0), _lock: lock })))
+    }
+
+    /// A new name under `tmp/`. A directory there that nobody locks is a dead lease: garbage.
+    pub(crate) fn fresh_tmp(&self) -> Result<PathBuf> {
+        Ok(self.root().join("tmp").join(&crate::random_hex()?[..16]))
     }
 
     /// What living leases hold, but for `own`. To be asked under the writers' lock.
@@ -176,7 +183,7 @@ impl Store {
 }
 
 /// Removes a lease's directory; no error if it is not there.
-fn remove_lease_dir(dir: &Path) -> Result<()> {
+pub(crate) fn remove_lease_dir(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.during("remove", dir.display()),

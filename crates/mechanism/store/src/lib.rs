@@ -71,6 +71,8 @@ pub struct Store(Arc<Inner>);
 
 pub(crate) struct Inner {
     root: PathBuf,
+    /// state.db's write-ahead log.
+    log: PathBuf,
     db: Mutex<Option<rusqlite::Connection>>,
     lock: OnceLock<OwnedFd>,
 }
@@ -86,7 +88,12 @@ impl Store {
             return Err(Error::new(tare_model::Kind::Invalid, "open store", root.display())
                 .because("the root directory must be an absolute path"));
         }
-        Ok(Store(Arc::new(Inner { root: root.to_owned(), db: Mutex::new(None), lock: OnceLock::new() })))
+        Ok(Store(Arc::new(Inner {
+            root: root.to_owned(),
+            log: root.join("state.db-wal"),
+            db: Mutex::new(None),
+            lock: OnceLock::new(),
+        })))
     }
 
     /// The root directory.

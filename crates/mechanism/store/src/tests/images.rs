@@ -283,3 +283,25 @@ fn usage_counts_shared_layers_once() {
     assert_eq!((usage.blobs.count, usage.blobs.active), (7, 7));
     assert_eq!(usage.containers.count, 1);
 }
+
+#[test]
+fn an_image_with_a_damaged_config_can_be_removed() {
+    let root = Root::new();
+    let i = image(&root.store, &["a"], &["app"]);
+    std::fs::write(root.store.blob_path(&i.id), "{}").unwrap();
+    let e = root.store.image("app").unwrap_err();
+    assert_eq!(e.kind(), Kind::Corrupt);
+    assert_eq!(e.first_hint(), Some("remove the image with `tare rmi --force` and pull it again"));
+    root.store.remove_image("app", true).unwrap();
+    assert_sound(&root.store);
+}
+
+#[test]
+fn an_image_that_lost_a_layer_is_whole_after_it_is_made_again() {
+    let root = Root::new();
+    let i = image(&root.store, &["a", "b"], &["app"]);
+    std::fs::remove_dir_all(root.store.layer_dir(&i.layers[1].diff_id)).unwrap();
+    std::fs::write(root.store.blob_path(&i.layers[0].blob.digest), "damaged").unwrap();
+    assert_eq!(image(&root.store, &["a", "b"], &["app"]), i);
+    assert_eq!(root.store.check(true).unwrap(), []);
+}
