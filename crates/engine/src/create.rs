@@ -120,7 +120,7 @@ impl Engine {
             _ => id[..12].to_owned(),
         };
         let stop_signal = request.stop_signal.as_deref().or(defaults.stop_signal.as_deref());
-        let available = tare_kernel::capability::known();
+        let available = tare_kernel::capability::bounding();
         let capabilities = if request.privileged {
             tare_kernel::capability::bounding()
         } else {

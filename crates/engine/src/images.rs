@@ -12,6 +12,7 @@ impl Engine {
     /// `Kind::NotFound` with the command that would fetch it.
     pub fn image(&self, name: &str) -> Result<Image> {
         match self.store.image(name) {
+            Ok(image) if image.names.iter().any(|n| n.to_string() == STARTER) && is_starter(name) => self.starter(),
             Err(e) if e.kind() == Kind::NotFound && is_starter(name) => self.starter(),
             other => other,
         }
@@ -20,8 +21,10 @@ impl Engine {
     fn starter(&self) -> Result<Image> {
         let binary = std::fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
         match self.store.image(STARTER) {
+            Ok(image) if crate::starter::is_of(&image, &binary)? => Ok(image),
+            Ok(_) => crate::starter::make(&self.store, &binary),
             Err(e) if e.kind() == Kind::NotFound => crate::starter::make(&self.store, &binary),
-            other => other,
+            Err(e) => Err(e),
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
-use tare_runtime::cgroup::{Group, Layout};
+use tare_runtime::cgroup::{self, Group, Layout, Parents};
 use tare_store::Durability;
 
 /// How `rm` removes.
@@ -219,9 +219,12 @@ impl Engine {
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
-        // Processes beside the first one, if it had no PID namespace of its own; they count for the verdict, too.
-        let _ = self.kill_cgroup(&status.cgroup);
-        exit.oom_killed = self.group(&status.cgroup).and_then(|g| g.oom_kills()).is_ok_and(|n| n > 0);
+        let layout = Layout::read().unwrap_or_default();
+        if let Ok(group) = Group::open(&layout, &status.cgroup) {
+            // Processes beside the first one, if it had no PID namespace of its own; they count for the verdict, too.
+            let _ = group.kill_all();
+            exit.oom_killed = group.oom_kills().is_ok_and(|n| n > 0);
+        }
         if let Some(endpoint) = &status.endpoint {
             let _ = self.unpublish(endpoint);
         }
@@ -234,7 +237,7 @@ impl Engine {
         announce(&exit);
         // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
         // container, the files by gc.
-        let _ = self.remove_cgroup(id);
+        let _ = cgroup::remove(&layout, &self.cgroup_path(id), Parents::RemoveEmpty);
         if let Some(endpoint) = &status.endpoint {
             let _ = self.await_device(endpoint);
         }

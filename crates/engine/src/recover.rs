@@ -74,10 +74,10 @@ impl Engine {
         let mut view = record.view(self, &row.name);
         view.exit = dirs.exit()?;
         view.started_at = dirs.begun()?.map(|b| b.started_at);
+        // Its end is recorded before the client is answered; what the supervisor does after that is teardown.
         if view.exit.is_some() {
             view.state = State::Exited;
-        }
-        if dirs.is_alive()?
+        } else if dirs.is_alive()?
             && let Some(status) = dirs.status()?
             && status.supervisor_pid > 0
         {

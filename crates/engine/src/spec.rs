@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) device_rules: Vec<LinuxDeviceCgroup>,
     /// Directory that holds this container's hosts, hostname and resolv.conf.
     pub(crate) files: PathBuf,
+    /// Whether this host limits memory and swap together.
+    pub(crate) counts_swap: bool,
     /// Hard limit of open files of this host's root.
     pub(crate) nofile: u64,
     /// The tare binary, for `--init`.
@@ -174,6 +176,13 @@ pub(crate) fn rlimits(asked: &[PosixRlimit], host_hard: u64) -> Vec<PosixRlimit>
 
 fn resources(record: &Record, facts: &Facts) -> LinuxResources {
     let mut out = record.request.limits.clone();
+    if let Some(memory) = &mut out.memory
+        && let (Some(limit), None, true) = (memory.limit, memory.swap, facts.counts_swap)
+        && limit > 0
+    {
+        // docker's rule: as much swap as memory.
+        memory.swap = Some(limit.saturating_mul(2));
+    }
     let mut devices = if record.request.privileged {
         vec![LinuxDeviceCgroup {
             allow: true,

@@ -27,6 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 use tare_kernel::process::{self, ExecArray, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Kind, Result};
@@ -35,6 +36,9 @@ use tare_runtime::cgroup::{self, CgroupPlan, Layout};
 use tare_runtime::launch::{self, CgroupHandles, Stdio};
 use tare_runtime::plan::LaunchPlan;
 use tare_store::Durability;
+
+/// How long a start waits for the last run's supervisor, which takes things down after its client was answered.
+const TEARDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the caller wants to be connected from the first byte on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,8 @@ impl Engine {
         }
         let busy =
             || Error::new(Kind::State, "start container", name).because("it is being started or stopped just now");
-        let lock = self.dirs(&record.id).try_lock()?.ok_or_else(busy)?;
+        // The supervisor of its last run may be about to finish taking things down.
+        let lock = self.dirs(&record.id).lock_within(TEARDOWN_PATIENCE)?.ok_or_else(busy)?;
         self.start_record(&record, lock, attach)
     }
 
@@ -337,6 +342,11 @@ impl Engine {
             binary: std::fs::read_link("/proc/self/exe").during("read", "/proc/self/exe")?,
             ..Facts::default()
         };
+        if r.limits.memory.is_some() {
+            let layout = Layout::read()?;
+            let files = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+            facts.counts_swap = files.iter().any(|f| layout.offers("memory", f));
+        }
         for d in &r.devices {
             let (devices, rules) = device::resolve(d)?;
             facts.devices.extend(devices);
