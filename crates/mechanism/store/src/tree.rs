@@ -64,7 +64,7 @@ impl Store {
         compress: Compression,
         progress: &dyn Progress,
     ) -> Result<NewLayer> {
-        let (compression, tar) = detect(tar).during("read", "tar archive")?;
+        let (compression, tar) = detect(tar)?;
         let encoding = if compression == Compression::None { compress } else { Compression::None };
         let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
         let draft = lease.layer()?;
@@ -146,9 +146,20 @@ fn write_tree<W: Write>(tree: Tree, out: W) -> Result<W> {
 type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 
 /// The compression that a stream's first bytes show, and the stream with these bytes again.
-pub(crate) fn detect<R: Read>(mut from: R) -> io::Result<(Compression, Whole<R>)> {
+pub(crate) fn detect<R: Read>(mut from: R) -> Result<(Compression, Whole<R>)> {
     let mut start = Vec::new();
-    from.by_ref().take(4).read_to_end(&mut start)?;
+    from.by_ref().take(6).read_to_end(&mut start).during("read", "archive")?;
+    // Compressions that docker's engine also reads, and that no registry knows.
+    let foreign = match start.as_slice() {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some("bzip2"),
+        _ => None,
+    };
+    if let Some(program) = foreign {
+        return Err(Error::new(Kind::Unsupported, "read archive", "")
+            .because(format!("it is compressed with {program}; only gzip and zstd are supported"))
+            .hint(format!("`{program} -dc FILE`, and pipe the output in")));
+    }
     Ok((Compression::of_magic(&start), io::Cursor::new(start).chain(from)))
 }
 

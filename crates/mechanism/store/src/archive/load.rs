@@ -2,7 +2,7 @@
 
 use super::source::{Archive, Layout, Progressing, Source};
 use super::{DOCKER, DockerImage, INDEX, NAME, REF_NAME};
-use crate::image::{DOCUMENT_MAX, manifest_of, parse_config, to_json};
+use crate::image::{DOCUMENT_MAX, key, manifest_of, parse_config, to_json};
 use crate::layer::{DirectorySink, Lowers, UnpackLimits, unpack};
 use crate::layers::open_dir;
 use crate::{Event, Image, ImageLayer, Lease, NewImage, Progress, Store};
@@ -15,7 +15,8 @@ use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 const DEPTH: usize = 4;
 
 impl Store {
-    /// Reads an OCI archive or docker archive (maybe compressed) to its end and makes its images visible.
+    /// Reads an OCI archive or docker archive (maybe compressed) to its end and makes its images visible. Each is
+    /// returned with the names that the archive gave it.
     ///
     /// # Errors
     /// `Kind::Corrupt`, `Kind::Invalid`, `Kind::Unsupported` by what is wrong with it.
@@ -74,9 +75,7 @@ impl Loading<'_> {
         };
         let mut images: Vec<Image> = Vec::new();
         for (manifest, names) in wanted(&index)? {
-            let image = self.manifest(source, &manifest, &names, 0)?;
-            images.retain(|i| i.id != image.id);
-            images.push(image);
+            add(&mut images, self.manifest(source, &manifest, &names, 0)?);
         }
         Ok(images)
     }
@@ -131,9 +130,7 @@ impl Loading<'_> {
             let manifest = manifest_of(&config, &layers);
             let bytes = to_json(&manifest)?;
             // The config came as a file of any name: held since it was taken in.
-            let image = self.image(source, &manifest, &bytes, media::MANIFEST, &names?)?;
-            images.retain(|i| i.id != image.id);
-            images.push(image);
+            add(&mut images, self.image(source, &manifest, &bytes, media::MANIFEST, &names?)?);
         }
         Ok(images)
     }
@@ -166,7 +163,10 @@ impl Loading<'_> {
             }
         }
         let new = NewImage { manifest: bytes, media_type, config: &config, layers: &layers, names };
-        self.store.put_image(&self.lease, &new)
+        let mut image = self.store.put_image(&self.lease, &new)?;
+        // It may have had other names here before.
+        image.names.retain(|have| names.iter().any(|name| key(name) == key(have)));
+        Ok(image)
     }
 
     fn unpack(&self, layer: &ImageLayer, below: &[Digest]) -> Result<()> {
@@ -190,6 +190,16 @@ impl Loading<'_> {
         self.progress.event(&Event::Finished { item: &item, outcome: "done" });
         Ok(())
     }
+}
+
+/// An image that was in the archive before only has further names.
+fn add(images: &mut Vec<Image>, mut image: Image) {
+    if let Some(earlier) = images.iter().position(|i| i.id == image.id) {
+        let mut names = images.remove(earlier).names;
+        names.retain(|n| !image.names.contains(n));
+        image.names.splice(..0, names);
+    }
+    images.push(image);
 }
 
 /// The manifests of an index to load, each with its names. Several entries of one name are one image for several

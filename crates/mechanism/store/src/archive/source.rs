@@ -42,7 +42,7 @@ enum Member {
 impl Archive {
     /// Reads an archive to its end.
     pub(super) fn take_in(lease: &Lease, from: &mut dyn Read, progress: &dyn Progress) -> Result<Self> {
-        let (compression, from) = detect(from).during("read", "archive")?;
+        let (compression, from) = detect(from)?;
         let buffered = io::BufReader::with_capacity(1 << 20, from);
         match compression {
             Compression::None => Self::read(lease, buffered, progress),
