@@ -1,9 +1,11 @@
 //! End-to-end tests, by feature: each runs the binary on a root of its own.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod archives;
 mod changes;
 mod containers;
 mod copying;
+mod images;
 mod logs;
 mod observe;
 mod volumes;
