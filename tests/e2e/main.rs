@@ -6,6 +6,8 @@ mod changes;
 mod containers;
 mod copying;
 mod images;
+mod isolation;
 mod logs;
+mod namespaces;
 mod observe;
 mod volumes;

@@ -16,13 +16,17 @@
 mod busybox;
 mod census;
 mod host;
+mod probe;
 mod process;
+mod pty;
 mod registry;
 
 pub use busybox::{Tree, busybox_tar};
 pub use census::{Census, Names};
 pub use host::Host;
+pub use probe::compile;
 pub use process::{Output, Running, binary, command, have};
+pub use pty::Terminal;
 pub use registry::Registry;
 
 use std::time::{Duration, Instant};
