@@ -92,7 +92,7 @@ impl Store {
     pub fn lease_address(&self, container: &str, request: &AddressRequest) -> Result<IpAddr> {
         let boot = boot_id()?;
         self.write(Durability::Lazy, |tx| {
-            crate::container::require(tx, container)?;
+            crate::rows::require_container(tx, container)?;
             lease(tx, container, request, &boot)
         })
     }
@@ -203,7 +203,7 @@ fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Re
         .optional()
         .state("read")?;
     match holder {
-        Some(holder) => fail(Kind::InUse, format!("container {} has it", crate::container::short(&holder))),
+        Some(holder) => fail(Kind::InUse, format!("container {} has it", crate::rows::short(&holder))),
         None => Ok(wanted),
     }
 }

@@ -1,8 +1,8 @@
 //! Looking for inconsistencies.
 
-use crate::collect::{Candidates, References, all_layers, digests_in};
 use crate::db::State as _;
-use crate::layers::{Found, found};
+use crate::lease::{digests_in, names};
+use crate::rows::{self, Candidates, Found, References, all_layers, found};
 use crate::{Image, Store};
 use rusqlite::Connection;
 use std::io::{Read as _, Write as _};
@@ -97,16 +97,16 @@ impl Store {
             findings.push(Finding::garbage(dir.display().to_string(), "no container has this directory"));
         }
         for dir in self.stray_volumes(writer)? {
-            let data = !crate::collect::names(&dir.join("_data"))?.is_empty();
+            let data = !names(&dir.join("_data"))?.is_empty();
             let finding = if data { Finding::broken } else { Finding::garbage };
             findings.push(finding(dir.display().to_string(), "no volume has this directory"));
         }
-        for row in writer.read(crate::container::all)? {
+        for row in writer.read(rows::containers)? {
             if !self.container_dir(&row.id).is_dir() {
                 findings.push(Finding::broken(format!("container {}", row.id), "its directory is missing"));
             }
         }
-        for name in writer.read(|db| crate::collect::strings(db, "SELECT name FROM volumes"))? {
+        for name in writer.read(|db| rows::strings(db, "SELECT name FROM volumes"))? {
             if !self.root().join("volumes").join(&name).join("_data").is_dir() {
                 findings.push(Finding::broken(format!("volume {name}"), "its directory is missing"));
             }
@@ -115,7 +115,7 @@ impl Store {
     }
 
     fn readable_images(&self, findings: &mut Vec<Finding>) -> Result<Vec<Image>> {
-        let ids = self.read(|db| crate::collect::strings(db, "SELECT id FROM images"))?;
+        let ids = self.read(|db| rows::strings(db, "SELECT id FROM images"))?;
         let mut images = Vec::new();
         for id in ids {
             match self.image(&id) {

@@ -1,11 +1,13 @@
 //! Finding and removing what nothing refers to.
 
 use crate::db::{Durability, State as _, Writer};
+use crate::lease::{digests_in, names};
+use crate::rows::{self, Candidates, References, all_layers, strings};
 use crate::{Lease, Store};
 use rusqlite::Connection;
 use std::collections::HashSet;
 use std::path::Path;
-use tare_model::{Context as _, Digest, Error, Result};
+use tare_model::{Digest, Result};
 
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,42 +22,6 @@ pub struct Collected {
     pub directories: usize,
     /// Bytes freed: blobs as they are on disk, layers as their regular files add up.
     pub bytes: u64,
-}
-
-/// Blobs and layers that may be garbage.
-#[derive(Debug, Default)]
-pub(crate) struct Candidates {
-    pub(crate) blobs: HashSet<Digest>,
-    pub(crate) layers: HashSet<Digest>,
-}
-
-/// What rows refer to.
-#[derive(Debug, Default)]
-pub(crate) struct References {
-    pub(crate) blobs: HashSet<Digest>,
-    pub(crate) layers: HashSet<Digest>,
-}
-
-impl References {
-    pub(crate) fn read(db: &Connection) -> Result<Self> {
-        let mut refs = References::default();
-        let mut rows = db.prepare("SELECT id, manifest FROM images").state("read")?;
-        for row in rows.query_map([], |r| Ok([r.get(0)?, r.get(1)?])).state("read")? {
-            let row: [String; 2] = row.state("read")?;
-            refs.blobs.extend(row.iter().filter_map(|hex| Digest::from_hex(hex).ok()));
-        }
-        let mut rows = db.prepare("SELECT diff_id, blob FROM image_layers").state("read")?;
-        for row in rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).state("read")? {
-            let (diff_id, blob): (String, String) = row.state("read")?;
-            refs.layers.extend(Digest::from_hex(&diff_id));
-            refs.blobs.extend(Digest::from_hex(&blob));
-        }
-        let mut rows = db.prepare("SELECT layers FROM containers").state("read")?;
-        for row in rows.query_map([], |r| r.get::<_, String>(0)).state("read")? {
-            refs.layers.extend(row.state("read")?.split_whitespace().filter_map(|hex| Digest::from_hex(hex).ok()));
-        }
-        Ok(refs)
-    }
 }
 
 impl Store {
@@ -98,7 +64,7 @@ impl Store {
             candidates.blobs.retain(|d| !refs.blobs.contains(d) && !held.contains(d));
             candidates.layers.retain(|d| !refs.layers.contains(d) && !held.contains(d));
             for diff_id in &candidates.layers {
-                done.bytes += crate::layers::size(tx, diff_id)?;
+                done.bytes += rows::layer_size(tx, diff_id)?;
                 tx.execute("DELETE FROM layers WHERE diff_id = ?", [diff_id.hex()]).state("write")?;
             }
             Ok(())
@@ -158,32 +124,6 @@ impl Store {
 
 fn strays(dir: &Path, rows: &HashSet<String>) -> Result<Vec<std::path::PathBuf>> {
     Ok(names(dir)?.into_iter().filter(|name| !rows.contains(name)).map(|name| dir.join(name)).collect())
-}
-
-pub(crate) fn strings(db: &Connection, query: &str) -> Result<HashSet<String>> {
-    let mut rows = db.prepare(query).state("read")?;
-    rows.query_map([], |row| row.get(0)).and_then(Iterator::collect).state("read")
-}
-
-pub(crate) fn all_layers(db: &Connection) -> Result<HashSet<Digest>> {
-    Ok(strings(db, "SELECT diff_id FROM layers")?.iter().filter_map(|hex| Digest::from_hex(hex).ok()).collect())
-}
-
-pub(crate) fn digests_in(dir: &Path) -> Result<HashSet<Digest>> {
-    Ok(names(dir)?.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
-}
-
-/// The names in a directory; none if it is not there. What is not UTF-8 was not made by tare.
-pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.during("read directory", dir.display())?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(|e| Error::io("read directory", dir.display(), e))?.file_name().into_string());
-    }
-    Ok(names)
 }
 
 fn sorted(set: HashSet<Digest>) -> Vec<Digest> {

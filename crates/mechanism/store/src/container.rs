@@ -1,8 +1,11 @@
 //! Containers' rows: id, name, what they use.
 
 use crate::db::{Durability, State as _, boot_id};
+use crate::rows::{
+    self, CONTAINER_COLUMNS, Candidates, ContainerRow, container_by_id, container_from_row, missing_container,
+};
 use crate::{AddressRequest, Store};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -40,23 +43,6 @@ pub struct Reserved {
     pub dir: PathBuf,
 }
 
-/// A container's row. The rest is in its directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerRow {
-    /// 64 lower-case hexadecimal digits.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// The image's id; the image may be gone.
-    pub image: Option<Digest>,
-    /// Unix nanoseconds.
-    pub created: i64,
-    /// Volumes that it uses.
-    pub volumes: Vec<String>,
-}
-
-const COLUMNS: &str = "id, name, image, created, volumes";
-
 impl Store {
     /// A fresh container id: 64 random hexadecimal digits.
     ///
@@ -81,7 +67,7 @@ impl Store {
         let mut writer = self.writer()?;
         std::fs::DirBuilder::new().mode(0o700).create(&dir).during("create directory", dir.display())?;
         let reserved = writer.transaction(new.durability, |tx| {
-            crate::layers::require_all(tx, new.layers, &boot)?;
+            rows::require_layers(tx, new.layers, &boot)?;
             let name = insert(tx, new)?;
             let addresses: Result<Vec<_>> =
                 new.addresses.iter().map(|request| crate::address::lease(tx, new.id, request, &boot)).collect();
@@ -110,7 +96,7 @@ impl Store {
     /// # Errors
     /// State that cannot be read.
     pub fn containers(&self) -> Result<Vec<ContainerRow>> {
-        self.read(all)
+        self.read(rows::containers)
     }
 
     /// Gives a container (its full id) another name, durably.
@@ -120,7 +106,7 @@ impl Store {
     pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
         crate::name::check("rename container", name)?;
         self.write(Durability::Durable, |tx| {
-            require(tx, id)?;
+            rows::require_container(tx, id)?;
             if let Some(holder) = holder_of(tx, name)? {
                 return Err(taken(name, &holder));
             }
@@ -139,12 +125,12 @@ impl Store {
         let boot = boot_id()?;
         let mut writer = self.writer()?;
         let forget = |tx: &Connection| {
-            let row = by_id(tx, id)?;
+            let row = container_by_id(tx, id)?;
             let layers = layers_of(tx, id)?;
             tx.execute("DELETE FROM containers WHERE id = ?", [id]).state("write")?;
             crate::address::quarantine(tx, id, &boot)?;
             match row {
-                Some(row) if !crate::image::exists(tx, row.image)? => Ok(layers),
+                Some(row) if !rows::image_exists(tx, row.image)? => Ok(layers),
                 _ => Ok(Vec::new()),
             }
         };
@@ -157,7 +143,7 @@ impl Store {
             return Ok(());
         }
         let grave = self.lease()?;
-        let candidates = crate::collect::Candidates { layers: orphans.into_iter().collect(), ..Default::default() };
+        let candidates = Candidates { layers: orphans.into_iter().collect(), ..Default::default() };
         let mut writer = self.writer()?;
         self.bury_orphans(&mut writer, &grave, candidates, None, |_| Ok(()))?;
         Ok(())
@@ -232,24 +218,8 @@ fn holder_of(db: &Connection, name: &str) -> Result<Option<String>> {
 
 fn taken(name: &str, holder: &str) -> Error {
     Error::new(Kind::AlreadyExists, "name container", format!("{name:?}"))
-        .because(format!("container {} has this name", short(holder)))
+        .because(format!("container {} has this name", rows::short(holder)))
         .hint(format!("remove it with `tare rm {name}`, or use another name"))
-}
-
-/// Refuses an id that is not there.
-pub(crate) fn require(db: &Connection, id: &str) -> Result<()> {
-    if by_id(db, id)?.is_some() { Ok(()) } else { Err(missing(id)) }
-}
-
-fn missing(name_or_id: &str) -> Error {
-    Error::new(Kind::NotFound, "find container", name_or_id)
-        .because("no such container")
-        .hint("`tare ps -a` lists all containers")
-}
-
-fn by_id(db: &Connection, id: &str) -> Result<Option<ContainerRow>> {
-    let query = format!("SELECT {COLUMNS} FROM containers WHERE id = ?");
-    db.query_row(&query, [id], from_row).optional().state("read")
 }
 
 fn layers_of(db: &Connection, id: &str) -> Result<Vec<Digest>> {
@@ -258,45 +228,27 @@ fn layers_of(db: &Connection, id: &str) -> Result<Vec<Digest>> {
 }
 
 fn find(db: &Connection, name_or_id: &str) -> Result<ContainerRow> {
-    let exact = format!("SELECT {COLUMNS} FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
-    if let Some(row) = db.query_row(&exact, [name_or_id], from_row).optional().state("read")? {
+    let exact =
+        format!("SELECT {CONTAINER_COLUMNS} FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
+    if let Some(row) = db.query_row(&exact, [name_or_id], container_from_row).optional().state("read")? {
         return Ok(row);
     }
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if name_or_id.is_empty() || name_or_id.len() >= 64 || !name_or_id.bytes().all(hex) {
-        return Err(missing(name_or_id));
+        return Err(missing_container(name_or_id));
     }
     // `g` comes right after the last hexadecimal digit.
-    let begins = format!("SELECT {COLUMNS} FROM containers WHERE id > ?1 AND id < ?1 || 'g' LIMIT 2");
+    let begins = format!("SELECT {CONTAINER_COLUMNS} FROM containers WHERE id > ?1 AND id < ?1 || 'g' LIMIT 2");
     let mut rows = db.prepare(&begins).state("read")?;
-    let mut found: Vec<_> =
-        rows.query_map([name_or_id], from_row).and_then(Iterator::collect::<rusqlite::Result<_>>).state("read")?;
+    let mut found: Vec<_> = rows
+        .query_map([name_or_id], container_from_row)
+        .and_then(Iterator::collect::<rusqlite::Result<_>>)
+        .state("read")?;
     match (found.pop(), found.pop()) {
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(Error::new(Kind::Invalid, "find container", name_or_id)
             .because("several containers' ids begin so")
             .hint("type more of the id")),
-        _ => Err(missing(name_or_id)),
+        _ => Err(missing_container(name_or_id)),
     }
-}
-
-pub(crate) fn all(db: &Connection) -> Result<Vec<ContainerRow>> {
-    let query = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
-    let mut rows = db.prepare(&query).state("read")?;
-    rows.query_map([], from_row).and_then(Iterator::collect).state("read")
-}
-
-fn from_row(row: &Row<'_>) -> rusqlite::Result<ContainerRow> {
-    Ok(ContainerRow {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        image: row.get_ref(2)?.as_str_or_null()?.and_then(|hex| Digest::from_hex(hex).ok()),
-        created: row.get(3)?,
-        volumes: row.get_ref(4)?.as_str()?.split_whitespace().map(str::to_owned).collect(),
-    })
-}
-
-/// The first 12 digits of an id, as people type it.
-pub(crate) fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }

@@ -1,7 +1,8 @@
 //! Images and their names.
 
 use crate::db::{Durability, State as _, boot_id};
-use crate::layers::{Found, found, open_dir};
+use crate::layers::open_dir;
+use crate::rows::{self, Candidates, Found, found, image_exists};
 use crate::{ContainerRow, Lease, Store};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
@@ -66,6 +67,11 @@ pub struct NewImage<'a> {
 }
 
 impl Store {
+    /// The directories of an image for overlayfs, top first.
+    pub fn lowers(&self, image: &Image) -> Vec<std::path::PathBuf> {
+        self.lowers_of(&image.diff_ids())
+    }
+
     /// Makes an image visible, durably, in one transaction. Writes the blobs of manifest and config.
     ///
     /// The id is the config's digest, so the same image may come with another manifest (its layers compressed in another
@@ -89,7 +95,7 @@ impl Store {
         let config = parse_config(new.config)?;
         self.write(Durability::Durable, |tx| {
             let from_registry = new.names.iter().any(|n| n.digest().is_some());
-            if from_registry || !exists(tx, Some(id))? {
+            if from_registry || !image_exists(tx, Some(id))? {
                 let row = (id.hex(), manifest.hex(), new.media_type, new.manifest.len(), created(&config));
                 // Not REPLACE: that would delete the row first, and with it its names.
                 let statement = "INSERT INTO images VALUES (?1, ?2, ?3, ?4, ?5)
@@ -118,7 +124,7 @@ impl Store {
     /// State that cannot be read; an image whose config blob is damaged.
     pub fn images(&self) -> Result<Vec<Image>> {
         let rows = self.read(|db| {
-            let ids = crate::collect::strings(db, "SELECT id FROM images")?;
+            let ids = rows::strings(db, "SELECT id FROM images")?;
             ids.iter().map(|hex| Rows::read(db, Digest::from_hex(hex)?)).collect::<Result<Vec<_>>>()
         })?;
         let mut images = rows.into_iter().map(|r| self.assemble(r)).collect::<Result<Vec<_>>>()?;
@@ -333,15 +339,8 @@ pub(crate) fn key(name: &Reference) -> String {
     format!("{}:{}", name.name(), name.tag().unwrap_or("latest"))
 }
 
-/// Whether there is an image of this id.
-pub(crate) fn exists(db: &Connection, id: Option<Digest>) -> Result<bool> {
-    let Some(id) = id else { return Ok(false) };
-    let row = db.query_row("SELECT 1 FROM images WHERE id = ?", [id.hex()], |_| Ok(())).optional().state("read")?;
-    Ok(row.is_some())
-}
-
 pub(crate) fn users(db: &Connection, id: &Digest) -> Result<Vec<ContainerRow>> {
-    let mut users = crate::container::all(db)?;
+    let mut users = rows::containers(db)?;
     users.retain(|c| c.image == Some(*id));
     Ok(users)
 }
@@ -357,7 +356,7 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(db: &Connection, name_or_id: &str) -> Result<Resolved> {
     let bare = name_or_id.strip_prefix("sha256:");
     if let Ok(id) = Digest::from_hex(bare.unwrap_or(name_or_id)) {
-        return if exists(db, Some(id))? { Ok(Resolved { id, by: None }) } else { Err(missing(name_or_id)) };
+        return if image_exists(db, Some(id))? { Ok(Resolved { id, by: None }) } else { Err(missing(name_or_id)) };
     }
     let reference = if bare.is_some() { None } else { name_or_id.parse::<Reference>().ok() };
     if let Some(by) = reference
@@ -460,9 +459,9 @@ impl Rows {
     }
 
     /// Everything on disk that belongs to it.
-    pub(crate) fn content(&self) -> crate::collect::Candidates {
+    pub(crate) fn content(&self) -> Candidates {
         let mut blobs: HashSet<_> = self.layers.iter().map(|l| l.blob.digest).collect();
         blobs.extend([self.id, self.manifest.digest]);
-        crate::collect::Candidates { blobs, layers: self.layers.iter().map(|l| l.diff_id).collect() }
+        Candidates { blobs, layers: self.layers.iter().map(|l| l.diff_id).collect() }
     }
 }

@@ -4,14 +4,14 @@
 //! per layer. Until then a layer's row carries the boot id: after a power cut, files may be there without content.
 
 use crate::db::{Durability, State as _, boot_id};
-use crate::{Image, Lease, Store};
-use rusqlite::{Connection, OptionalExtension as _};
+use crate::rows::{Found, found};
+use crate::{Lease, Store};
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use tare_model::{Context as _, Digest, Error, Kind, Result};
+use tare_model::{Context as _, Digest, Error, Result};
 
 /// A layer being unpacked: a directory that nobody else sees until [`LayerDraft::publish`]. Made by [`Lease::layer`];
 /// dropped without being published, it goes with its lease.
@@ -102,58 +102,12 @@ impl Store {
         self.root().join("layers").join(diff_id.hex())
     }
 
-    /// The directories of an image for overlayfs, top first.
-    pub fn lowers(&self, image: &Image) -> Vec<PathBuf> {
-        self.lowers_of(&image.diff_ids())
-    }
-
-    /// The same from diff IDs, bottom first as images list them. A layer that occurs several times is given once, at
+    /// The directories of layers for overlayfs, top first; given bottom first, as images list them. A layer that occurs several times is given once, at
     /// its highest place: the lower one shows nothing of its own, and overlayfs refuses the same directory twice.
     pub fn lowers_of(&self, diff_ids: &[Digest]) -> Vec<PathBuf> {
         let mut seen = HashSet::new();
         diff_ids.iter().rev().filter(|d| seen.insert(**d)).map(|d| self.layer_path(d)).collect()
     }
-}
-
-/// What state.db says about a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing, or something that an earlier boot did not finish.
-    No,
-    /// Whole, but a power cut could still damage it.
-    Unsynced,
-    /// Whole.
-    Synced,
-}
-
-pub(crate) fn found(db: &Connection, diff_id: &Digest, boot: &str) -> Result<Found> {
-    let made: Option<Option<String>> = db
-        .query_row("SELECT boot FROM layers WHERE diff_id = ?", [diff_id.hex()], |row| row.get(0))
-        .optional()
-        .state("read")?;
-    Ok(match made {
-        Some(None) => Found::Synced,
-        Some(Some(made)) if made == boot => Found::Unsynced,
-        _ => Found::No,
-    })
-}
-
-/// Refuses a stack of which a layer is missing. Asks the database only: under the writers' lock it knows.
-pub(crate) fn require_all(db: &Connection, diff_ids: &[Digest], boot: &str) -> Result<()> {
-    for diff_id in diff_ids {
-        if found(db, diff_id, boot)? == Found::No {
-            return Err(Error::new(Kind::NotFound, "find layer", diff_id)
-                .because("it is not in the store")
-                .hint("pull the image again"));
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of a layer's files.
-pub(crate) fn size(db: &Connection, diff_id: &Digest) -> Result<u64> {
-    let size = db.query_row("SELECT size FROM layers WHERE diff_id = ?", [diff_id.hex()], |row| row.get(0));
-    Ok(size.optional().state("read")?.unwrap_or(0))
 }
 
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {

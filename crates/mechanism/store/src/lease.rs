@@ -167,7 +167,7 @@ impl Store {
 
     pub(crate) fn lease_dirs(&self) -> Result<Vec<PathBuf>> {
         let tmp = self.root().join("tmp");
-        crate::collect::names(&tmp).map(|names| names.into_iter().map(|n| tmp.join(n)).collect())
+        names(&tmp).map(|names| names.into_iter().map(|n| tmp.join(n)).collect())
     }
 
     /// Leases whose process is dead. To be asked under the writers' lock.
@@ -221,7 +221,24 @@ fn open_lease(dir: &Path) -> Result<OwnedFd> {
 }
 
 fn read_holds(dir: &Path, into: &mut HashSet<Digest>) -> Result<()> {
-    let names = crate::collect::names(dir)?;
+    let names = names(dir)?;
     into.extend(names.iter().filter_map(|name| Digest::from_hex(name).ok()));
     Ok(())
+}
+
+pub(crate) fn digests_in(dir: &Path) -> Result<HashSet<Digest>> {
+    Ok(names(dir)?.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+}
+
+/// The names in a directory; none if it is not there. What is not UTF-8 was not made by tare.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.during("read directory", dir.display())?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(|e| Error::io("read directory", dir.display(), e))?.file_name().into_string());
+    }
+    Ok(names)
 }

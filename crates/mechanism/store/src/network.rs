@@ -1,6 +1,7 @@
 //! Networks' rows.
 
 use crate::db::{Durability, State as _};
+use crate::rows::{labels_of, labels_text, short};
 use crate::{Cidr, Store};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
@@ -84,8 +85,8 @@ impl Store {
                 .state("read")?;
             if let Some(user) = user {
                 return Err(Error::new(Kind::InUse, "remove network", name)
-                    .because(format!("container {} has an address in it", crate::container::short(&user)))
-                    .hint(format!("tare rm {}", crate::container::short(&user))));
+                    .because(format!("container {} has an address in it", short(&user)))
+                    .hint(format!("tare rm {}", short(&user))));
             }
             if tx.execute("DELETE FROM networks WHERE name = ?", [name]).state("write")? == 0 {
                 return Err(Error::new(Kind::NotFound, "remove network", name).because("no such network"));
@@ -110,12 +111,4 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<NetworkRow> {
         labels: labels_of(row.get_ref(4)?.as_str()?),
         created: row.get(5)?,
     })
-}
-
-pub(crate) fn labels_text(labels: &BTreeMap<String, String>) -> Result<String> {
-    serde_json::to_string(labels).map_err(|e| Error::new(Kind::Invalid, "store labels", "").because(e))
-}
-
-pub(crate) fn labels_of(text: &str) -> BTreeMap<String, String> {
-    serde_json::from_str(text).unwrap_or_default()
 }

@@ -80,7 +80,7 @@ fn plan(db: &Connection, name_or_id: &str, force: bool) -> Result<Plan> {
     }
     match users.first() {
         Some(ContainerRow { name, id, .. }) if !force => in_use(
-            format!("container {name} ({}) uses it", crate::container::short(id)),
+            format!("container {name} ({}) uses it", crate::rows::short(id)),
             format!("`tare rm {name}` first, or add --force"),
         ),
         _ => Ok(Plan::Remove(found.id, Box::new(rows))),

@@ -1,6 +1,7 @@
 //! How much space what takes.
 
-use crate::collect::{References, digests_in};
+use crate::lease::digests_in;
+use crate::rows::References;
 use crate::{Image, Store};
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;

@@ -1,7 +1,7 @@
 //! Volumes: directories with a row.
 
 use crate::db::{Durability, State as _};
-use crate::network::{labels_of, labels_text};
+use crate::rows::{self, labels_of, labels_text};
 use crate::{ContainerRow, Store};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ impl Store {
             match users(db, name)?.first() {
                 None => Ok(()),
                 Some(user) => Err(Error::new(Kind::InUse, "remove volume", name)
-                    .because(format!("container {} ({}) uses it", user.name, crate::container::short(&user.id)))
+                    .because(format!("container {} ({}) uses it", user.name, rows::short(&user.id)))
                     .hint(format!("tare rm {}", user.name))),
             }
         })?;
@@ -159,7 +159,7 @@ impl Store {
 }
 
 fn users(db: &Connection, name: &str) -> Result<Vec<ContainerRow>> {
-    let mut users = crate::container::all(db)?;
+    let mut users = rows::containers(db)?;
     users.retain(|c| c.volumes.iter().any(|v| v == name));
     Ok(users)
 }

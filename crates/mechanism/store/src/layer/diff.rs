@@ -3,7 +3,7 @@
 use super::Lowers;
 use super::archive_writer::{ArchiveWriter, is_directory, open_node};
 use super::listing::sorted_names;
-use super::lowers::Found;
+use super::node::Found;
 use super::node::{capability_of, check_depth, failed, is_opaque, is_whiteout, mtime_of, reopen};
 use super::seal::{Sealed, sealing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,9 +1,9 @@
 //! Looking into a stack of layers as overlayfs would show it, without mounting it.
 
 use super::listing::names;
-use super::node::{failed, find_beneath, is_opaque, is_whiteout, reopen, stat_at};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, OFlags, Stat};
+use super::node::{Found, failed, find_beneath, is_opaque, is_whiteout, reopen, stat_at};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use tare_format::layer::{join, split};
@@ -13,25 +13,6 @@ use tare_model::Result;
 #[derive(Debug, Clone, Default)]
 pub struct Lowers<'a> {
     dirs: Vec<BorrowedFd<'a>>,
-}
-
-/// A file in a stack of layers.
-#[derive(Debug)]
-pub struct Found {
-    /// The file itself (`O_PATH | O_NOFOLLOW`).
-    pub fd: OwnedFd,
-    /// Its attributes.
-    pub stat: Stat,
-}
-
-impl Found {
-    pub(super) fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-
-    pub(super) fn is_directory(&self) -> bool {
-        self.kind() == FileType::Directory
-    }
 }
 
 /// What one layer says about a path.

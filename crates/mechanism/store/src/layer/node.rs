@@ -1,6 +1,5 @@
 //! One file at a time: what it is, its extended attributes, putting all attributes onto it.
 
-use super::Found;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
@@ -14,6 +13,25 @@ use tare_model::{Error, Kind, Result};
 /// Overlayfs's mark on a directory that hides what is below; its value is `y`.
 pub(super) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 const CAPABILITY: &[u8] = b"security.capability";
+
+/// A file in a stack of layers.
+#[derive(Debug)]
+pub struct Found {
+    /// The file itself (`O_PATH | O_NOFOLLOW`).
+    pub fd: OwnedFd,
+    /// Its attributes.
+    pub stat: Stat,
+}
+
+impl Found {
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+}
 
 /// What overlayfs itself reads; never taken from an archive or written into one.
 pub(super) fn is_overlays_own(xattr: &[u8]) -> bool {

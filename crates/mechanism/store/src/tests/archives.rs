@@ -105,7 +105,7 @@ fn saved_and_loaded_it_keeps_its_digests() {
         assert_eq!(two.store.check(true).unwrap(), []);
         two.store.remove_image(&app.id.hex(), true).unwrap();
         two.store.remove_image("base", false).unwrap();
-        assert_eq!(crate::collect::names(&two.store.root().join("blobs/sha256")).unwrap(), Vec::<String>::new());
+        assert_eq!(crate::lease::names(&two.store.root().join("blobs/sha256")).unwrap(), Vec::<String>::new());
     }
 }
 
@@ -177,7 +177,7 @@ fn every_damaged_file_is_found_and_leaves_nothing() {
         files.remove(damaged);
         let e = two.store.load(&mut archive(&borrowed(&files), &[]).as_slice(), &Silent).unwrap_err();
         assert_eq!(e.kind(), Kind::NotFound, "{e}");
-        assert_eq!(crate::collect::names(&two.store.root().join("blobs/sha256")).unwrap(), Vec::<String>::new());
+        assert_eq!(crate::lease::names(&two.store.root().join("blobs/sha256")).unwrap(), Vec::<String>::new());
         assert_eq!(two.store.images().unwrap(), []);
     }
     let bytes = archive(&borrowed(&whole), &[]);

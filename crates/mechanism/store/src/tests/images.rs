@@ -158,7 +158,7 @@ fn rmi_takes_names_first_and_shared_layers_last() {
     assert_eq!(store.check(true).unwrap(), []);
     store.remove_image(&two.id.short(), false).unwrap();
     for dir in ["layers", "blobs/sha256", "tmp"] {
-        assert_eq!(crate::collect::names(&store.root().join(dir)).unwrap(), Vec::<String>::new(), "{dir}");
+        assert_eq!(crate::lease::names(&store.root().join(dir)).unwrap(), Vec::<String>::new(), "{dir}");
     }
 }
 
