@@ -167,8 +167,10 @@ fn inspect_prints_dockers_document() {
     assert_eq!(config["Env"], serde_json::json!(["A=1", "B=2"]));
     assert_eq!(config["ExposedPorts"], serde_json::json!({"53/udp": {}, "80/tcp": {}}));
     assert_eq!(config["Volumes"], serde_json::json!({"/data": {}}));
-    assert_eq!((&config["User"], &config["WorkingDir"], &config["StopSignal"]),
-        (&"web".into(), &"/srv".into(), &"SIGINT".into()));
+    assert_eq!(
+        (&config["User"], &config["WorkingDir"], &config["StopSignal"]),
+        (&"web".into(), &"/srv".into(), &"SIGINT".into())
+    );
     assert_eq!((&image["Os"], &image["Architecture"]), (&"linux".into(), &"amd64".into()));
     let layers = image["RootFS"]["Layers"].as_array().unwrap();
     assert_eq!(layers.len(), 1);
@@ -212,6 +214,8 @@ fn layers_that_images_share_are_stored_once() {
     // What one image alone had goes with it; what others have stays.
     host.ok(&["rmi", "base", "one"]);
     assert_eq!(entries(&host.root().join("layers")), 3);
-    assert_eq!(host.ok(&["run", "--rm", "--network", "none", "two", "sh", "-c", "cat /two; wc -c < /random"]),
-        "two\n20000000");
+    assert_eq!(
+        host.ok(&["run", "--rm", "--network", "none", "two", "sh", "-c", "cat /two; wc -c < /random"]),
+        "two\n20000000"
+    );
 }

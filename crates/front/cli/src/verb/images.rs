@@ -76,9 +76,10 @@ pub(super) fn main(args: ImagesArgs, context: &Context) -> Result<u8> {
     let nameless = args.reference.is_none() && filters.get("reference").is_empty();
     let mut rows = Vec::new();
     for image in &images {
-        let names: Vec<_> = image.names.iter().filter(|n| wanted(n)).collect();
-        rows.extend(names.iter().map(|n| row(store, image, Some(n), args.no_trunc)));
-        if image.names.is_empty() && nameless {
+        // What was pulled by its digest, or has lost its tag to another image, still has a repository.
+        let names = if image.names.is_empty() { &image.digests } else { &image.names };
+        rows.extend(names.iter().filter(|n| wanted(n)).map(|n| row(store, image, Some(n), args.no_trunc)));
+        if names.is_empty() && nameless {
             rows.push(row(store, image, None, args.no_trunc));
         }
     }
