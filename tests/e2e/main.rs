@@ -10,4 +10,5 @@ mod isolation;
 mod logs;
 mod namespaces;
 mod observe;
+mod registry;
 mod volumes;
