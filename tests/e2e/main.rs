@@ -10,5 +10,6 @@ mod isolation;
 mod logs;
 mod namespaces;
 mod observe;
+mod portability;
 mod registry;
 mod volumes;
