@@ -7,6 +7,7 @@ mod containers;
 mod copying;
 mod images;
 mod isolation;
+mod limits;
 mod logs;
 mod namespaces;
 mod observe;
