@@ -15,6 +15,7 @@
 
 mod busybox;
 mod census;
+pub mod docs;
 mod host;
 mod probe;
 mod process;
