@@ -5,6 +5,7 @@ mod archives;
 mod changes;
 mod containers;
 mod copying;
+mod docs;
 mod images;
 mod isolation;
 mod limits;
