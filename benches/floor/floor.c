@@ -1,0 +1,169 @@
+// The least that a container costs: the namespaces, mounts, device nodes, masks, control groups and system call filter of a
+// usual container, made by one clone and nothing else: no configuration, no state, no errors worth reading.
+//
+//   floor [-c DIR,DIR...] [-2] [-s FILTER] ROOTFS COMMAND...        run
+//   floor -e PID [-c DIR,DIR...] [-2] [-s FILTER] COMMAND...        exec in the namespaces of a process
+//
+// -c  control groups (one directory a hierarchy): run makes and removes a child of each, exec joins them. The child writes itself
+//     into `tasks`, which spares the grace period that the kernel makes a parent wait that writes `cgroup.procs`.
+// -2  the one directory is of cgroup v2: the child is cloned into it
+// -s  file of struct sock_filter, loaded last
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+enum { GROUPS = 16 };
+static char groups[GROUPS][300];
+static int group_count, tasks[GROUPS];
+static struct sock_fprog filter;
+
+static void die(const char *what) {
+  fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
+  _exit(99);
+}
+
+static void attach(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
+  if (mount(source, target, type, flags, data)) die(target);
+}
+
+static void make_dev(void) {
+  static const struct { const char *path; int major, minor; } nodes[] = {
+    {"dev/null", 1, 3}, {"dev/zero", 1, 5}, {"dev/full", 1, 7}, {"dev/random", 1, 8}, {"dev/urandom", 1, 9}, {"dev/tty", 5, 0},
+  };
+  static const char *const links[][2] = {
+    {"pts/ptmx", "dev/ptmx"}, {"/proc/self/fd", "dev/fd"}, {"/proc/self/fd/0", "dev/stdin"},
+    {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
+  };
+  attach("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k");
+  for (size_t i = 0; i < LENGTH(nodes); i++) {
+    if (mknod(nodes[i].path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor))) die(nodes[i].path);
+    chmod(nodes[i].path, 0666);
+  }
+  for (size_t i = 0; i < LENGTH(links); i++)
+    if (symlink(links[i][0], links[i][1])) die(links[i][1]);
+  mkdir("dev/pts", 0755);
+  mkdir("dev/shm", 0755);
+  mkdir("dev/mqueue", 0755);
+  attach("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5");
+  attach("shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NOEXEC | MS_NODEV, "mode=1777,size=65536k");
+  attach("mqueue", "dev/mqueue", "mqueue", MS_NOSUID | MS_NOEXEC | MS_NODEV, 0);
+}
+
+// A path that this kernel lacks is nothing to hide.
+static void hide_paths(void) {
+  static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+  static const char *const masked[] = {"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts",
+    "/sys/firmware", "/sys/devices/virtual/powercap"};
+  struct stat status;
+  for (size_t i = 0; i < LENGTH(read_only); i++)
+    if (!mount(read_only[i], read_only[i], 0, MS_BIND | MS_REC, 0))
+      mount(0, read_only[i], 0, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  for (size_t i = 0; i < LENGTH(masked); i++) {
+    if (stat(masked[i], &status)) continue;
+    if (S_ISDIR(status.st_mode)) mount("tmpfs", masked[i], "tmpfs", MS_RDONLY, 0);
+    else mount("/dev/null", masked[i], 0, MS_BIND, 0);
+  }
+}
+
+static void enter_rootfs(const char *rootfs) {
+  sethostname("floor", 5);
+  attach(0, "/", 0, MS_REC | MS_PRIVATE, 0);
+  attach(rootfs, rootfs, 0, MS_BIND | MS_REC, 0);
+  if (chdir(rootfs)) die(rootfs);
+  attach("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  attach("sysfs", "sys", "sysfs", MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY, 0);
+  make_dev();
+  if (syscall(SYS_pivot_root, ".", ".")) die("pivot_root");
+  if (umount2(".", MNT_DETACH) || chdir("/")) die("old root");
+  hide_paths();
+}
+
+static void load_filter_file(const char *path) {
+  struct stat status;
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0 || fstat(file, &status)) die(path);
+  filter.len = status.st_size / sizeof *filter.filter;
+  filter.filter = malloc(status.st_size);
+  if (read(file, filter.filter, status.st_size) != status.st_size) die(path);
+  close(file);
+}
+
+static void parse_groups(char *list, int run) {
+  for (char *dir = strtok(list, ","); dir && group_count < GROUPS; dir = strtok(0, ",")) {
+    snprintf(groups[group_count], sizeof *groups, run ? "%s/floor%d" : "%s", dir, getpid());
+    group_count++;
+  }
+}
+
+static void open_groups(int make, int v2) {
+  for (int i = 0; i < group_count; i++) {
+    if (make && mkdir(groups[i], 0755) && errno != EEXIST) die(groups[i]);
+    int dir = open(groups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    tasks[i] = v2 ? dir : openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
+    if (tasks[i] < 0) die(groups[i]);
+    if (!v2) close(dir);
+  }
+}
+
+int main(int count, char **arguments) {
+  int option, v2 = 0, target = 0;
+  char *list = 0;
+  while ((option = getopt(count, arguments, "+c:2s:e:")) != -1) switch (option) {
+    case 'c': list = optarg; break;
+    case '2': v2 = 1; break;
+    case 's': load_filter_file(optarg); break;
+    case 'e': target = atoi(optarg); break;
+    default: return 2;
+  }
+  const char *rootfs = target ? 0 : arguments[optind++];
+  char **command = arguments + optind;
+  if (list) parse_groups(list, !target);
+  open_groups(!target, v2);
+
+  struct clone_args clone = {.exit_signal = SIGCHLD};
+  const uint64_t namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+  if (target) {
+    int process = syscall(SYS_pidfd_open, target, 0);
+    if (process < 0 || setns(process, namespaces | CLONE_NEWCGROUP)) die("setns");
+  } else {
+    clone.flags = namespaces;
+  }
+  if (v2 && group_count) {
+    clone.flags |= CLONE_INTO_CGROUP;
+    clone.cgroup = tasks[0];
+  }
+  pid_t child = syscall(SYS_clone3, &clone, sizeof clone);
+  if (child < 0) die("clone3");
+  if (!child) {
+    for (int i = 0; !v2 && i < group_count; i++)
+      if (write(tasks[i], "0", 1) != 1) die(groups[i]);
+    if (!target) {
+      if (unshare(CLONE_NEWCGROUP)) die("unshare");
+      enter_rootfs(rootfs);
+    }
+    if (filter.len && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)) die("seccomp");
+    execve(command[0], command, environ);
+    die(command[0]);
+  }
+  int status;
+  if (waitpid(child, &status, 0) < 0) die("wait");
+  for (int i = 0; !target && i < group_count; i++) rmdir(groups[i]);
+  return status ? 1 : 0;
+}
