@@ -15,6 +15,9 @@ use tare_store::{AddressRequest, Cidr, Durability, Image, NewContainer, VolumeSp
 /// docker's PATH for containers whose image sets none.
 pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// In the run directory, while a container is made: names of the volumes made for it alone.
+pub(crate) const ANONYMOUS_VOLUMES: &str = "volumes.json";
+
 /// A container that was just made, and the lock under which it was.
 pub(crate) struct Made {
     pub(crate) record: Record,
@@ -46,7 +49,7 @@ impl Engine {
         let lock = dirs.try_lock()?.ok_or_else(|| Error::new(Kind::InUse, "lock container", &record.id))?;
         let run = dirs.run.clone();
         undo.push("make run directory", move || std::fs::remove_dir_all(&run).during("remove", run.display()));
-        let volumes = self.make_volumes(&mut record, &mut undo)?;
+        let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
         self.fault("volumes")?;
         let network = match request.network {
             NetworkMode::Bridge => Some(self.bridge_instance()?),
@@ -176,8 +179,9 @@ impl Engine {
     }
 
     /// Makes the volumes that are missing, and notes each one's directory.
-    fn make_volumes<'a>(&'a self, record: &mut Record, undo: &mut Undo<'a>) -> Result<Vec<String>> {
+    fn make_volumes<'a>(&'a self, record: &mut Record, dirs: &Dirs, undo: &mut Undo<'a>) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
+        let mut anonymous: Vec<String> = Vec::new();
         for mount in &mut record.mounts {
             match &mount.request.kind {
                 MountKind::Volume { name, subpath, .. } => {
@@ -188,6 +192,11 @@ impl Engine {
                         undo.push("make volume", move || self.store.volume_remove(&name));
                     }
                     mount.anonymous = name.is_none();
+                    if mount.anonymous {
+                        // Nobody knows them by name: who clears up after a killed maker finds them here.
+                        anonymous.push(row.name.clone());
+                        write_json(&dirs.run, ANONYMOUS_VOLUMES, &anonymous, Durable::No)?;
+                    }
                     mount.source = Some(volume_path(&row.path, subpath.as_deref())?);
                     mount.volume = Some(row.name.clone());
                     if !names.contains(&row.name) {
@@ -231,6 +240,25 @@ impl Record {
         self.request.name.as_deref().unwrap_or_default()
     }
 
+    /// The request, with what the image says where it says nothing.
+    fn completed(&self) -> RunRequest {
+        let (image, mut r) = (&self.defaults, self.request.clone());
+        r.labels = image.labels.clone().into_iter().chain(r.labels).collect();
+        r.expose.extend(image.exposed_ports.keys().filter(|p| !self.request.expose.contains(p)).cloned());
+        r.expose.sort();
+        if r.entrypoint.is_none() {
+            if r.command.is_empty() {
+                r.command = image.cmd.clone().unwrap_or_default();
+            }
+            r.entrypoint.clone_from(&image.entrypoint);
+        }
+        let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+        r.user = r.user.or_else(|| given(&image.user));
+        r.workdir = r.workdir.or_else(|| given(&image.working_dir));
+        r.stop_signal = r.stop_signal.or_else(|| image.stop_signal.clone());
+        r
+    }
+
     /// The container as it is told to callers, before it ever ran.
     pub(crate) fn view(&self, engine: &Engine, name: &str) -> Container {
         let dirs = engine.dirs(&self.id);
@@ -242,7 +270,7 @@ impl Record {
             created_at: self.created_at.clone(),
             image_id: self.image_id,
             image: self.image.clone(),
-            request: self.request.clone(),
+            request: self.completed(),
             args: self.args.clone(),
             env: self.env.clone(),
             state: State::Created,

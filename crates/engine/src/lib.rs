@@ -20,6 +20,7 @@ mod lifecycle;
 mod logs;
 mod namespaces;
 mod network;
+mod propagation;
 mod record;
 mod recover;
 pub mod request;

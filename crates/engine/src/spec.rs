@@ -234,7 +234,8 @@ fn mounts(record: &Record, facts: &Facts) -> Vec<Mount> {
         // A file that was mounted there by request is the user's.
         if !record.mounts.iter().any(|m| m.request.target == target) {
             let source = facts.files.join(name);
-            out.push(mount(&target, "bind", &source.display().to_string(), &["bind", "rprivate"]));
+            let ro = if r.read_only { "ro" } else { "rw" };
+            out.push(mount(&target, "bind", &source.display().to_string(), &["bind", "rprivate", ro]));
         }
     }
     for m in &record.mounts {
@@ -270,13 +271,16 @@ fn asked_mount(m: &Mounted) -> Mount {
     let target = &m.request.target;
     let source = m.source.as_ref().map(|s| s.display().to_string()).unwrap_or_default();
     let ro: &[&str] = if m.request.read_only { &["ro"] } else { &[] };
+    // What is mounted below the source is meant, too, as docker means it since version 25.
+    let rro: &[&str] = if m.request.read_only { &["rro"] } else { &[] };
     match &m.request.kind {
         MountKind::Bind { propagation, recursive, .. } => {
+            let ro = if *recursive { rro } else { ro };
             let spread = propagation.map_or("rprivate", propagation_word);
             let bind = if *recursive { "rbind" } else { "bind" };
             mount(target, "bind", &source, &[&[bind, spread], ro].concat())
         }
-        MountKind::Volume { .. } => mount(target, "bind", &source, &[&["rbind", "rprivate"], ro].concat()),
+        MountKind::Volume { .. } => mount(target, "bind", &source, &[&["rbind", "rprivate"], rro].concat()),
         MountKind::Tmpfs { size, mode, options } => {
             let mut all: Vec<String> = ["nosuid", "nodev", "noexec"].iter().map(|o| (*o).to_owned()).collect();
             all.extend(ro.iter().map(|o| (*o).to_owned()));

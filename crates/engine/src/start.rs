@@ -336,6 +336,7 @@ impl Engine {
     /// Facts of the host that the specification depends on.
     pub(crate) fn facts(&self, record: &Record) -> Result<Facts> {
         let r = &record.request;
+        crate::propagation::check(&record.mounts)?;
         let mut facts = Facts {
             files: self.run_dir(&record.id),
             nofile: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),

@@ -33,7 +33,7 @@ impl Prepared {
     /// Adds a mount that the plan could not name: a detached tree, to be placed after all others.
     pub fn add_mount(&mut self, plan: &mut LaunchPlan, target: &str, tree: OwnedFd) {
         let source = Source::Filesystem { kind: "bind".to_owned(), name: String::new(), options: Vec::new() };
-        let mount = MountPlan { target: target.to_owned(), source, set: 0, clear: 0, propagation: None };
+        let mount = MountPlan { target: target.to_owned(), source, set: 0, clear: 0, below: (0, 0), propagation: None };
         let last = plan.steps.iter().rposition(|s| matches!(s, Step::Mount(_))).map_or(0, |i| i + 1);
         plan.steps.insert(last, Step::Mount(mount));
         self.mounts.push(Some(tree));
@@ -210,8 +210,11 @@ fn open_bind(mount: &MountPlan, bind: &crate::plan::Bind) -> Result<OwnedFd> {
         tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, recursive).during("bind", path)
     };
     if mount.set != 0 || mount.clear != 0 {
-        // Only the mount itself: a recursive change would fail on locked mounts and surprise on volumes below.
+        // Only the mount itself, unless more was asked for: a recursive change may fail on locked mounts.
         set(mount.attributes(), false)?;
+    }
+    if mount.below != (0, 0) {
+        set(Attributes { set: mount.below.0, clear: mount.below.1, propagation: 0 }, true)?;
     }
     // A copy of a shared mount is shared with it: cut, unless asked for.
     let (propagation, recursive) = mount.propagation.unwrap_or((PRIVATE, true));

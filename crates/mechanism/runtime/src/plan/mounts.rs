@@ -20,6 +20,9 @@ pub struct MountPlan {
     pub set: u64,
     /// MOUNT_ATTR_* bits to clear.
     pub clear: u64,
+    /// MOUNT_ATTR_* bits to set and to clear on it and on everything mounted below it.
+    #[serde(default)]
+    pub below: (u64, u64),
     /// Propagation: MS_* flag and whether everything below is meant.
     pub propagation: Option<(u64, bool)>,
 }
@@ -104,13 +107,15 @@ pub(super) fn plan(m: &Mount) -> Result<MountPlan> {
     if !m.destination.starts_with('/') {
         return bad("the destination is not an absolute path");
     }
-    let (mut set, mut clear, mut spread, mut bind, mut data) = (0, 0, None, None, Vec::new());
+    let (mut set, mut clear, mut below, mut spread, mut bind, mut data) = (0, 0, (0, 0), None, None, Vec::new());
     for option in &m.options {
         if let Some((s, c)) = attribute(option) {
             set = (set & !c) | s;
             clear = (clear | c) & !s | (c & ATIME);
         } else if let Some(p) = propagation(option) {
             spread = Some(p);
+        } else if let Some((s, c)) = option.strip_prefix('r').and_then(attribute) {
+            below = ((below.0 & !c) | s, (below.1 | c) & !s | (c & ATIME));
         } else if option == "bind" {
             bind = Some(false);
         } else if option == "rbind" {
@@ -140,7 +145,7 @@ pub(super) fn plan(m: &Mount) -> Result<MountPlan> {
         },
         (None, None) => return bad("neither a type nor bind is given"),
     };
-    Ok(MountPlan { target: m.destination.clone(), source, set, clear, propagation: spread })
+    Ok(MountPlan { target: m.destination.clone(), source, set, clear, below, propagation: spread })
 }
 
 #[cfg(test)]
@@ -172,6 +177,13 @@ mod tests {
         }
         assert!(mount(Some("bind"), &["size=1"]).is_err());
         assert!(mount(None, &[]).is_err());
+    }
+
+    #[test]
+    fn recursive_words_are_kept_apart() {
+        let p = mount(Some("bind"), &["rbind", "rro", "rnosuid", "noexec"]).unwrap();
+        assert_eq!((p.set, p.below), (NOEXEC, (RDONLY | NOSUID, 0)));
+        assert_eq!(mount(Some("bind"), &["relatime"]).unwrap().below, (0, 0));
     }
 
     #[test]
