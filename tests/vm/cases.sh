@@ -38,7 +38,7 @@ cases() {
   wait
   passed=$(find "$results" -name '*.passed' | wc -l)
   failed=$(find "$results" -name '*.failed' | wc -l)
-  find "$results" -name '*.failed' -printf 'failed: %f\n' | sort
+  find "$results" -name '*.failed' -printf 'failed: vm::%f\n' | sed 's/\.failed$//' | sort
   say "vm: $((passed + failed)) runs in $((SECONDS - began)) s"
   printf '%s passed, %s failed\n' "$passed" "$failed"
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

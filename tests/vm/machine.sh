@@ -47,12 +47,12 @@ vm_run() {
   done
   [ $# -eq 1 ] || [ $# -eq 2 ] || die "run wants SCRIPT and perhaps OUTDIR (see --help)"
   script=$1 outdir=${2-}
-  [ -f "$script" ] || die "no script '$script'"
+  [ -r "$script" ] || die "no script '$script'"
   prepare "$kernel"
 
   cp "$VM_DIR"/guest/vm-{agent,reboot,power-cut,tests,witness} "$stage/vm/bin/"
   cp "$VM_DIR/guest/vm-agent.service" "$stage/etc/systemd/system/"
-  cp "$script" "$stage/vm/script"
+  cat "$script" >"$stage/vm/script"
   chmod 755 "$stage/vm/script"
   {
     printf 'export VM_KERNEL=%q VM_CGROUP=%q\nset --' "$kernel" "$cgroup"
@@ -183,6 +183,8 @@ converse() {
     esac
   done
   stop_machine
+  # A script that failed earlier says more by its own exit code.
+  [ "$script_status" = 0 ] || return 0
   [ -z "$may_reboot" ] || [ $reboots -gt 0 ] || lost 125 "--reboot was said, but the script did not reboot"
   [ -z "$may_cut" ] || [ $cuts -gt 0 ] || lost 125 "--power-cut was said, but the script did not ask for one"
 }

@@ -1,38 +1,71 @@
 //! Differences between kernels, found out at run time.
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, Result};
 use rustix::mount::fsconfig_set_string;
 use std::path::PathBuf;
+use tare_model::Error;
 
-/// Names an overlay's lower directories, top first.
-///
-/// From Linux 6.5 on one by one (`lowerdir+`), each up to 255 bytes. Before, as one colon-separated value, for which
-/// the context allows the same 255 bytes: short names of open descriptors, relative to /proc/self/fd, make 60 fit.
-///
-/// # Errors
-/// As fsconfig(2).
-pub(crate) fn set_lowers(fs: &OwnedFd, lowers: &[PathBuf]) -> rustix::io::Result<()> {
-    for (i, lower) in lowers.iter().enumerate() {
-        match fsconfig_set_string(fs.as_fd(), "lowerdir+", lower.as_path()) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if i == 0 => return set_lowers_at_once(fs, lowers),
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+/// How an overlay's lower directories are told to the kernel.
+#[derive(Debug, Clone, Copy)]
+enum Naming {
+    /// `lowerdir+` for each: from Linux 6.7 on.
+    OneByOne,
+    /// One value with colons. It may be 255 bytes long, for which the names of open descriptors, relative to
+    /// /proc/self/fd, make 60 fit.
+    AtOnce,
 }
 
-fn set_lowers_at_once(fs: &OwnedFd, lowers: &[PathBuf]) -> rustix::io::Result<()> {
-    use rustix::fd::AsRawFd;
-    use rustix::fs::{Mode, OFlags};
-    let open = |p: &PathBuf| rustix::fs::open(p, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let fds = lowers.iter().map(open).collect::<rustix::io::Result<Vec<_>>>()?;
-    let back = rustix::fs::open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::process::chdir("/proc/self/fd")?;
-    let value = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect::<Vec<_>>().join(":");
-    let result = fsconfig_set_string(fs.as_fd(), "lowerdir", value.as_str());
-    // The context resolves the names when they are set: the descriptors and the directory are free again.
-    rustix::process::fchdir(&back)?;
-    result
+/// Makes an overlay of these lower directories, top first. `start` opens a file system context, `finish` sets all other
+/// options, with absolute paths, and creates the mount; both run again where the kernel knows only the older way.
+///
+/// Which way that is shows only when the mount is created: up to Linux 6.4 the context takes any option unread.
+///
+/// # Errors
+/// Of `start`, `finish` and fsconfig(2), with the kernel's own words if it has some.
+pub(crate) fn overlay(
+    lowers: &[PathBuf],
+    start: impl Fn() -> tare_model::Result<OwnedFd>,
+    finish: impl Fn(&OwnedFd) -> Result<()>,
+) -> tare_model::Result<OwnedFd> {
+    let attempt = |naming| {
+        let fs = start()?;
+        let result = configure(&fs, lowers, naming, &finish);
+        Ok((fs, result))
+    };
+    let (fs, result) = match attempt(Naming::OneByOne)? {
+        (_, Err(Errno::INVAL)) => attempt(Naming::AtOnce)?,
+        done => done,
+    };
+    match result {
+        Ok(()) => Ok(fs),
+        Err(e) => {
+            let error = Error::io("mount", "overlay", e);
+            Err(match tare_runtime::launch::kernel_words(&fs) {
+                Some(words) => error.because(words),
+                None => error,
+            })
+        }
+    }
+}
+
+fn configure(fs: &OwnedFd, lowers: &[PathBuf], naming: Naming, finish: &impl Fn(&OwnedFd) -> Result<()>) -> Result<()> {
+    match naming {
+        Naming::OneByOne => {
+            lowers.iter().try_for_each(|lower| fsconfig_set_string(fs.as_fd(), "lowerdir+", lower.as_path()))?;
+            finish(fs)
+        }
+        Naming::AtOnce => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fds = lowers.iter().map(|p| open(p, flags, Mode::empty())).collect::<Result<Vec<_>>>()?;
+            let names: Vec<String> = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+            let back = open(".", flags, Mode::empty())?;
+            rustix::process::chdir("/proc/self/fd")?;
+            // Up to Linux 6.4 the names are resolved when the mount is created: until then they must hold.
+            let result = fsconfig_set_string(fs.as_fd(), "lowerdir", names.join(":")).and_then(|()| finish(fs));
+            rustix::process::fchdir(&back)?;
+            result
+        }
+    }
 }

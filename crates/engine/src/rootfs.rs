@@ -121,15 +121,16 @@ fn seen_in(layers: &[PathBuf], name: &str) -> Option<std::fs::Metadata> {
 /// A detached overlay. `upper`: upper and work directory; none makes it read-only.
 pub(crate) fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
     let fail = |e: rustix::io::Errno| Error::io("mount", "overlay", e);
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
-        rustix::io::Errno::NODEV => Error::new(Kind::Unsupported, "mount", "overlay")
-            .because("this kernel has no overlayfs")
-            .hint("modprobe overlay"),
-        e => fail(e),
-    })?;
-    let configure = || -> rustix::io::Result<()> {
+    let start = || {
+        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
+            rustix::io::Errno::NODEV => Error::new(Kind::Unsupported, "mount", "overlay")
+                .because("this kernel has no overlayfs")
+                .hint("modprobe overlay"),
+            e => fail(e),
+        })
+    };
+    let finish = |fs: &OwnedFd| -> rustix::io::Result<()> {
         fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
-        compat::set_lowers(&fs, lowers)?;
         if let Some((upper, work)) = upper {
             fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
             fsconfig_set_string(fs.as_fd(), "workdir", work)?;
@@ -144,10 +145,7 @@ pub(crate) fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatil
         }
         fsconfig_create(fs.as_fd())
     };
-    configure().map_err(|e| match tare_runtime::launch::kernel_words(&fs) {
-        Some(words) => fail(e).because(words),
-        None => fail(e),
-    })?;
+    let fs = compat::overlay(lowers, start, finish)?;
     fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
 }
 
