@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::process::Command;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,41 +52,28 @@ impl File {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tree {
     pub(crate) files: Vec<File>,
-    /// Directories, binary files, links.
+    /// Binary files, links.
     others: Vec<String>,
 }
 
 impl Tree {
-    /// Reads the checkout. What git and builds keep is left out.
+    /// Reads the checkout: what git has or would take, so that results and scratch files do not count.
     pub(crate) fn read(top: &Path) -> std::io::Result<Tree> {
         let mut tree = Tree::default();
-        tree.read_dir(top, "")?;
-        tree.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(tree)
-    }
-
-    fn read_dir(&mut self, dir: &Path, prefix: &str) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if [".git", "target"].contains(&name.as_str()) {
-                continue;
-            }
-            let path = format!("{prefix}{name}");
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                self.read_dir(&entry.path(), &format!("{path}/"))?;
-                self.others.push(path);
-            } else if kind.is_file() {
-                match String::from_utf8(std::fs::read(entry.path())?) {
-                    Ok(text) => self.files.push(File { path, text }),
-                    Err(_) => self.others.push(path),
-                }
-            } else {
-                self.others.push(path);
+        for path in listed(top)? {
+            let place = top.join(&path);
+            match std::fs::symlink_metadata(&place) {
+                Ok(meta) if meta.is_file() => match String::from_utf8(std::fs::read(place)?) {
+                    Ok(text) => tree.files.push(File { path, text }),
+                    Err(_) => tree.others.push(path),
+                },
+                Ok(_) => tree.others.push(path),
+                // Removed, and git has not been told.
+                Err(_) => {}
             }
         }
-        Ok(())
+        tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(tree)
     }
 
     #[cfg(test)]
@@ -114,6 +102,19 @@ impl Tree {
     pub(crate) fn markdown(&self) -> impl Iterator<Item = &File> {
         self.files.iter().filter(|f| f.is_markdown())
     }
+}
+
+/// The files of a checkout.
+#[expect(clippy::disallowed_methods, reason = "git knows what belongs to the tree")]
+fn listed(top: &Path) -> std::io::Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(top).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let out = git.output()?;
+    if !out.status.success() {
+        return Err(std::io::Error::other(String::from_utf8_lossy(&out.stderr).trim().to_owned()));
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(text.split('\0').filter(|p| !p.is_empty()).map(str::to_owned).collect())
 }
 
 /// `a/b/../c` as `a/c`; nothing if it leaves the top.
