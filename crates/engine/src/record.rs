@@ -172,8 +172,11 @@ impl Dirs {
         std::fs::create_dir_all(&self.run).during("make", self.run.display())?;
         let path = self.run.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| Error::io("open", path.display(), e))?;
+        let fd = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
+            // Whoever held it has removed the directory just now.
+            Err(rustix::io::Errno::NOENT) => return self.try_lock(),
+            other => other.map_err(|e| Error::io("open", path.display(), e))?,
+        };
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             // Whoever removed the directory meanwhile removed this lock's name: a lock that nobody can find is none.
             Ok(()) if is_at(&fd, &path) => Ok(Some(fd)),

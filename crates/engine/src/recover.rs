@@ -167,6 +167,7 @@ impl Engine {
                 self.store.release_container(id, Durability::Lazy)?;
                 self.store.release_addresses(id)?;
                 self.store.remove_container_dir(id)?;
+                self.remove_anonymous_volumes(&dirs)?;
             }
             (Some(r), _) if r.request.remove && failed.is_none() => self.forget(r, Durability::Lazy)?,
             (Some(_), Some(begun)) if failed.is_none() => {
@@ -186,6 +187,18 @@ impl Engine {
         let _ = std::fs::remove_dir_all(&dirs.run);
         drop(lock);
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Those that were made for a container which never came to be.
+    fn remove_anonymous_volumes(&self, dirs: &Dirs) -> Result<()> {
+        let text = crate::config::read_or_empty(&dirs.run.join(crate::create::ANONYMOUS_VOLUMES));
+        for name in serde_json::from_str::<Vec<String>>(&text).unwrap_or_default() {
+            match self.store.volume_remove(&name) {
+                Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Takes down what a status names: processes, ports, devices, cgroup. Goes on past failures and returns them.

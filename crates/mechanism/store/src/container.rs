@@ -44,12 +44,18 @@ pub struct Reserved {
 }
 
 impl Store {
-    /// A fresh container id: 64 random hexadecimal digits.
+    /// A fresh container id: 64 random hexadecimal digits, among the first twelve at least one letter. Those twelve are the
+    /// host name, and resolvers take one that is a number for an address.
     ///
     /// # Errors
     /// System calls that fail.
     pub fn new_id() -> Result<String> {
-        crate::random_hex()
+        loop {
+            let id = crate::random_hex()?;
+            if id[..12].bytes().any(|b| b.is_ascii_alphabetic()) {
+                return Ok(id);
+            }
+        }
     }
 
     /// Reserves id, name, addresses, volumes and layers and makes the directory, all or nothing.

@@ -2,20 +2,14 @@
 
 use tare_model::{Error, Kind, Result};
 
-/// v2's `cpu.weight` (1 to 10000) for v1's `cpu.shares` (2 to 262144).
+/// v2's `cpu.weight` (1 to 10000) for v1's `cpu.shares` (2 to 262144): in proportion, the usual 1024 being the usual 100.
 ///
-/// The formula that runc and crun agreed on in 2025: quadratic in the logarithm, so that 2, 1024 and 262144 become 1, 100
-/// and 10000, where the older linear one turned the usual 1024 into 39 and thus below every service of systemd (100).
+/// What a user asks for with shares is a relation: three times as much must be three times as much on every host. The
+/// formulas of runc and crun give that up to use the whole scale: 512 and 1536 become 59 and 138 in the newer one, and in
+/// the older one the usual 1024 becomes 39, below every service of systemd (100). The price here: below 16 and above
+/// 102400 shares all are the same.
 pub fn cpu_weight(shares: u64) -> u64 {
-    match shares {
-        0..=2 => 1,
-        262_144.. => 10_000,
-        _ => {
-            let l = (shares as f64).log2();
-            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            10_f64.powf(exponent).ceil() as u64
-        }
-    }
+    (shares.saturating_mul(100).saturating_add(512) / 1024).clamp(1, 10_000)
 }
 
 /// Quota and period in microseconds for docker's `--cpus`.
@@ -74,20 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_become_weights_as_elsewhere() {
-        // The ends and the middle are what the formula was made for.
-        for (shares, weight) in [
-            (0, 1),
-            (1, 1),
-            (2, 1),
-            (3, 2),
-            (4, 2),
-            (1023, 100),
-            (1024, 100),
-            (2048, 174),
-            (262_144, 10_000),
-            (300_000, 10_000),
-        ] {
+    fn shares_become_weights_in_proportion() {
+        let pairs = [(0, 1), (2, 1), (512, 50), (1023, 100), (1024, 100), (1536, 150), (2048, 200), (3072, 300)];
+        for (shares, weight) in pairs.into_iter().chain([(262_144, 10_000), (u64::MAX, 10_000)]) {
             assert_eq!(cpu_weight(shares), weight, "{shares} shares");
         }
         assert!((2..262_144).collect::<Vec<_>>().windows(2).all(|w| cpu_weight(w[0]) <= cpu_weight(w[1])));
