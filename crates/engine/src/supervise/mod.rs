@@ -53,6 +53,8 @@ pub(crate) struct Handover {
 pub fn supervise(handover: &str) -> Result<()> {
     let handover: Handover = serde_json::from_str(handover)
         .map_err(|e| Error::new(Kind::Invalid, "supervise", "").because(e).hint("this command is tare's own"))?;
+    // It was executed by its descriptor, which says nothing to those who list processes.
+    let _ = rustix::thread::set_name(c"tare");
     // Nobody at a terminal ends a container by ending its supervisor; whoever asks politely has the container stopped.
     let signals = tare_kernel::process::signal_fd(&[1, 2, 3, 13, 15]).during("block", "signals")?;
     let engine =
@@ -311,7 +313,15 @@ impl Supervisor {
 /// Collects the first process's status, if it has ended.
 fn reap(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    let status = match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        Ok(status) => status?,
+        Err(Errno::INTR) => return None,
+        // It has ended and cannot be asked how: not to be waited for again.
+        Err(e) => {
+            let reason = Some(format!("its exit status was lost: {e}"));
+            return Some(Exit { code: 255, reason, finished_at: time::now(), ..Exit::default() });
+        }
+    };
     let signal = status.terminating_signal();
     let code = signal.map_or_else(|| status.exit_status().unwrap_or(0), |s| 128 + s);
     Some(Exit { code, signal, finished_at: time::now(), ..Exit::default() })

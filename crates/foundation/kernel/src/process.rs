@@ -87,6 +87,9 @@ pub fn clone(
     if !is_single_threaded()? {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "a process with several threads must not clone"));
     }
+    // Who ignores SIGCHLD, as a caller's parent may have it inherited, never learns how its children end (waitid(2)).
+    // SAFETY: SIG_DFL is a valid disposition for SIGCHLD; one thread: nobody else changes it meanwhile.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is a plain struct of integers, for which all-zero is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
