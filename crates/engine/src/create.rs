@@ -32,7 +32,7 @@ impl Engine {
     pub fn create(&self, request: &RunRequest) -> Result<Container> {
         let made = self.make(request, Durability::Durable)?;
         let dirs = self.dirs(&made.record.id);
-        let _ = std::fs::remove_dir_all(&dirs.run);
+        let _ = dirs.remove_run();
         drop(made.lock);
         Ok(made.record.view(self, made.record.name()))
     }
@@ -47,8 +47,8 @@ impl Engine {
         let mut undo = Undo::new();
         let dirs = self.dirs(&record.id);
         let lock = dirs.try_lock()?.ok_or_else(|| Error::new(Kind::InUse, "lock container", &record.id))?;
-        let run = dirs.run.clone();
-        undo.push("make run directory", move || std::fs::remove_dir_all(&run).during("remove", run.display()));
+        let run = dirs.clone();
+        undo.push("make run directory", move || run.remove_run());
         let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
         self.fault("volumes")?;
         let network = match request.network {
@@ -120,6 +120,7 @@ impl Engine {
         let hostname = match (&request.hostname, &request.uts, &request.network) {
             (Some(h), _, _) => h.clone(),
             (None, NamespaceMode::Host, _) | (None, _, NetworkMode::Host) => host_name(),
+            (None, NamespaceMode::Private, NetworkMode::Container(owner)) => self.find(owner)?.1.hostname,
             _ => id[..12].to_owned(),
         };
         let stop_signal = request.stop_signal.as_deref().or(defaults.stop_signal.as_deref());

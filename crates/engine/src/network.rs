@@ -1,15 +1,17 @@
 //! The default bridge, as the engine sees it: one row in the store, one lock, and what the mechanism does with both.
 
 use crate::record::Record;
+use crate::request::NetworkMode;
 use crate::view::Port;
 use crate::{Engine, record};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tare_model::{Context, Error, Kind, Result};
-use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Transport};
+use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Reservation, Transport};
 use tare_store::{Cidr, NetworkRow};
 
 /// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
@@ -87,6 +89,41 @@ impl Engine {
         host.connect(plan, netns.as_fd())
     }
 
+    /// Takes the host's ports for a container, or says who has them.
+    pub(crate) fn reserve_ports(&self, record: &Record) -> Result<Reservation> {
+        let wanted = port_mappings(record)?;
+        tare_network::reserve_ports(&wanted).map_err(|e| match self.publisher(&wanted) {
+            // Its supervisor holds the socket: that name says more than a process of tare's.
+            Some(name) if e.kind() == Kind::InUse => {
+                e.because(format!("container {name} has published the host's port"))
+            }
+            _ => e,
+        })
+    }
+
+    /// A running container of this root that has published one of these ports.
+    fn publisher(&self, wanted: &[PortMapping]) -> Option<String> {
+        let overlap =
+            |a: Ipv4Addr, b: Option<Ipv4Addr>| a.is_unspecified() || b.is_none_or(|b| b.is_unspecified() || a == b);
+        let has = |p: &Port| wanted.iter().any(|w| w.host_port == p.host_port && overlap(p.host_ip, w.host_ip));
+        let running = self.containers(false).ok()?;
+        running.into_iter().find(|c| c.ports.iter().any(has)).map(|c| c.name)
+    }
+
+    /// Where the three files of /etc lie: a container in another's network has that one's.
+    pub(crate) fn etc_files(&self, record: &Record) -> Result<PathBuf> {
+        let mut dir = self.run_dir(&record.id);
+        let mut network = record.request.network.clone();
+        // Names may have been given anew since, even in a circle.
+        for _ in 0..16 {
+            let NetworkMode::Container(name) = network else { break };
+            let (row, owner) = self.find(&name)?;
+            dir = self.run_dir(&row.id);
+            network = owner.request.network;
+        }
+        Ok(dir)
+    }
+
     /// Withdraws the published ports: at once, so that they are free when the caller is answered.
     pub(crate) fn unpublish(&self, endpoint: &Endpoint) -> Result<()> {
         if endpoint.ports.is_empty() { Ok(()) } else { Host::open()?.disconnect(endpoint) }
@@ -118,7 +155,6 @@ impl Engine {
 
     /// The container's own /etc files, written into its run directory.
     pub(crate) fn write_etc(&self, record: &Record, dir: &std::path::Path) -> Result<()> {
-        use crate::request::NetworkMode;
         let own = record.address.map(IpAddr::V4);
         let host_network = record.request.network == NetworkMode::Host;
         let host_text = |path: &str| crate::config::read_or_empty(std::path::Path::new(path));

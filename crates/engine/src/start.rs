@@ -170,8 +170,7 @@ impl Engine {
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
         make_workdir(&root, record)?;
         self.write_etc(record, &dirs.run)?;
-        let mut facts = self.facts(record)?;
-        facts.files.clone_from(&dirs.run);
+        let facts = self.facts(record)?;
         let cgroup_path = self.cgroup_path(&record.id);
         let spec = spec::spec(record, &identity, &facts, &cgroup_path);
         let mut plan = tare_runtime::plan::plan(&spec)?;
@@ -181,7 +180,7 @@ impl Engine {
         let layout = Layout::read()?;
         let resources = spec.linux.and_then(|l| l.resources).unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &cgroup_path, &resources)?;
-        let ports = tare_network::reserve_ports(&network::port_mappings(record)?)?;
+        let ports = self.reserve_ports(record)?;
         self.fault("ports")?;
         let status = Status {
             started_at: time::now(),
@@ -231,7 +230,7 @@ impl Engine {
         // Whatever exists is in the status: taken down here, by whoever holds the lock.
         let failures = self.take_down(Some(&prepared.record), &prepared.record.id, &prepared.status);
         drop(failures);
-        let _ = std::fs::remove_dir_all(&prepared.dirs.run);
+        let _ = prepared.dirs.remove_run();
         let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
         tell(FAILED, serde_json::to_vec(&e));
         process::exit_now(1)
@@ -257,7 +256,11 @@ impl Engine {
         prepared.status.pid = child.pid();
         prepared.status.pid_start = start_time(child.pid()).unwrap_or_default();
         self.fault("clone")?;
-        self.set_up_network(prepared, child.pid())?;
+        if let Err(e) = self.set_up_network(prepared, child.pid()) {
+            // What ended the child is the reason, if something did; that it has no namespace any more is not.
+            child.wait_ready()?;
+            return Err(e);
+        }
         self.fault("network")?;
         child.wait_ready()?;
         self.fault("ready")?;
@@ -338,7 +341,7 @@ impl Engine {
         let r = &record.request;
         crate::propagation::check(&record.mounts)?;
         let mut facts = Facts {
-            files: self.run_dir(&record.id),
+            files: self.etc_files(record)?,
             nofile: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),
             binary: std::fs::read_link("/proc/self/exe").during("read", "/proc/self/exe")?,
             ..Facts::default()

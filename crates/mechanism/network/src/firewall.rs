@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 /// To be raised whenever the rules below change, so that a newer tare replaces an older one's.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Ports published on every address of the host: protocol and port lead to address and port.
 pub(crate) const PUBLISHED: &str = "published";
@@ -94,6 +94,8 @@ pub struct Rule {
 pub enum Match {
     /// Came in through the device.
     From(String),
+    /// Came in through another device.
+    NotFrom(String),
     /// Goes out through the device.
     To(String),
     /// Goes out through another device.
@@ -145,6 +147,10 @@ impl Ruleset {
                 rule(vec![Match::DestinationLocal], Action::Translate(any.clone())),
             ]
         };
+        // What is published on 127.0.0.1 is for this host alone: a neighbour can send packets for that address, and once
+        // they were translated nobody would take them for martians any more.
+        let foreign = rule(vec![Match::NotFrom("lo".into()), Match::Destination(loopback)], Action::Accept);
+        let prerouting = [vec![foreign], translate()].concat();
         let arriving = vec![
             // A container speaks from its own network only, and never to the host's loopback, which route_localnet
             // on the bridge would otherwise allow. No IPv6 network has been given to it.
@@ -170,7 +176,7 @@ impl Ruleset {
         ];
         let chains = [
             ("guard", Hook::Arriving, arriving),
-            ("prerouting", Hook::Prerouting, translate()),
+            ("prerouting", Hook::Prerouting, prerouting),
             ("output", Hook::Output, translate()),
             ("forward", Hook::Forward, forward),
             ("postrouting", Hook::Postrouting, postrouting),
@@ -237,6 +243,7 @@ impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Match::From(device) => write!(f, "iifname \"{device}\""),
+            Match::NotFrom(device) => write!(f, "iifname != \"{device}\""),
             Match::To(device) => write!(f, "oifname \"{device}\""),
             Match::NotTo(device) => write!(f, "oifname != \"{device}\""),
             Match::Source(net) => write!(f, "ip saddr {net}"),

@@ -359,6 +359,7 @@ fn expressions(a: &mut Attributes<'_>, rule: &Rule) {
     for condition in &rule.matches {
         match condition {
             Match::From(device) => device_is(a, META_IIFNAME, EQUAL, device),
+            Match::NotFrom(device) => device_is(a, META_IIFNAME, NOT_EQUAL, device),
             Match::To(device) => device_is(a, META_OIFNAME, EQUAL, device),
             Match::NotTo(device) => device_is(a, META_OIFNAME, NOT_EQUAL, device),
             Match::Source(net) => address_is(a, IPV4_SOURCE, EQUAL, *net),

@@ -48,6 +48,8 @@ impl Lab {
             ..EndpointPlan::new(&uplink, 1, OUTSIDE, vec![])
         };
         host.connect(&plan, outside.as_fd()).unwrap();
+        // A new namespace begins with what the machine's own has.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let report = host.ensure_bridge(&instance.bridge_plan()).unwrap();
         assert_eq!(report, BridgeReport { bridge_created: true, table_written: true, forwarding_enabled: true });
         Lab { instance, host, outside, next: 2 }
@@ -177,8 +179,13 @@ fn a_port_published_on_one_address_is_reached_there_only() {
         assert!(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)).is_err());
         // A neighbour that sends packets for 127.0.0.1 to the host is not let in.
         at(&lab.outside, || {
-            command(&["ip", "route", "add", "127.9.0.0/16", "via", "198.51.100.1"]);
-            assert!(connect(Ipv4Addr::new(127, 9, 0, 1), 8080).is_err());
+            for device in ["all", "eth0"] {
+                std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/route_localnet"), "1").unwrap();
+            }
+            command(&["ip", "addr", "flush", "dev", "lo"]);
+            command(&["ip", "route", "add", "127.0.0.0/8", "via", "198.51.100.1"]);
+            assert!(command(&["ip", "route", "get", "127.0.0.1"]).contains("via 198.51.100.1"));
+            assert!(connect(Ipv4Addr::LOCALHOST, 8080).is_err());
         });
     });
 }
