@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod mounts;
 mod namespaces;
+mod network;
 mod observe;
 mod portability;
 mod registry;
