@@ -197,7 +197,7 @@ impl Engine {
             Ok(record) => record,
             // Removed at its end, by its supervisor.
             Err(_) if !dirs.state.exists() => {
-                let _ = std::fs::remove_dir_all(&dirs.run);
+                let _ = dirs.remove_run();
                 return Ok(());
             }
             Err(e) => return Err(e),
@@ -209,7 +209,7 @@ impl Engine {
             self.store.release_addresses(&record.id)?;
             self.store.remove_container_dir(&record.id)
         };
-        let _ = std::fs::remove_dir_all(&dirs.run);
+        let _ = dirs.remove_run();
         drop(lock);
         result
     }
@@ -248,7 +248,7 @@ impl Engine {
         if status.endpoint.is_some() {
             let _ = self.release_bridge();
         }
-        let _ = std::fs::remove_dir_all(&dirs.run);
+        let _ = dirs.remove_run();
     }
 
     /// The pidfd and view of a container that runs.

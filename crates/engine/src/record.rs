@@ -186,6 +186,28 @@ impl Dirs {
         }
     }
 
+    /// Removes the run directory. For whoever holds the lock: it goes last, since others may take it anew as soon as its
+    /// name is gone, and what they then put here must stay.
+    pub(crate) fn remove_run(&self) -> Result<()> {
+        let lock = self.run.join("lock");
+        for entry in std::fs::read_dir(&self.run).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path != lock {
+                let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+                let removed = if is_dir { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                removed.during("remove", path.display())?;
+            }
+        }
+        let _ = std::fs::remove_file(&lock);
+        match std::fs::remove_dir(&self.run) {
+            // Gone, or somebody is at work in it again.
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => {
+                Ok(())
+            }
+            other => other.during("remove", self.run.display()),
+        }
+    }
+
     /// Takes the lock, waiting so long at most.
     pub(crate) fn lock_within(&self, patience: Duration) -> Result<Option<OwnedFd>> {
         let end = Instant::now() + patience;

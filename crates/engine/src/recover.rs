@@ -11,10 +11,13 @@
 use crate::record::{Dirs, Record, Status, boot_id};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, time};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{Group, Layout, Parents};
 use tare_store::{ContainerRow, Durability};
+
+/// How long killed processes may take to disappear.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// A container's row and record, by name, id or id prefix.
@@ -184,7 +187,7 @@ impl Engine {
             }
             (Some(_), None) => {}
         }
-        let _ = std::fs::remove_dir_all(&dirs.run);
+        let _ = dirs.remove_run();
         drop(lock);
         failures.into_iter().next().map_or(Ok(()), Err)
     }
@@ -238,7 +241,15 @@ impl Engine {
     }
 
     pub(crate) fn remove_cgroup(&self, id: &str) -> Result<()> {
-        tare_runtime::cgroup::remove(&Layout::read()?, &self.cgroup_path(id), Parents::RemoveEmpty)
+        let end = Instant::now() + KILL_PATIENCE;
+        let layout = Layout::read()?;
+        loop {
+            // What was killed lets go of its mounts before it leaves the group, and that may have to wait for a disk.
+            match tare_runtime::cgroup::remove(&layout, &self.cgroup_path(id), Parents::RemoveEmpty) {
+                Err(e) if e.kind() == Kind::InUse && Instant::now() < end => {}
+                other => return other,
+            }
+        }
     }
 
     /// Removes every trace of a container that does not run: row, addresses, anonymous volumes, directory.
