@@ -26,7 +26,9 @@ fn read(path: &Path) -> String {
 /// The number after a key in a file of keys and numbers.
 fn field(path: &Path, key: &str) -> u64 {
     let text = read(path);
-    text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.parse().ok()).unwrap_or_else(|| panic!("{key}: {text}"))
+    text.lines()
+        .find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
+        .unwrap_or_else(|| panic!("{key}: {text}"))
 }
 
 /// Processor time used by the container, in microseconds.
@@ -50,7 +52,9 @@ fn memory_ends_at_the_limit_and_the_reason_is_kept() {
     let host = Host::new();
     host.busybox();
     let flags = ["--network", "none", "-m", "24m", "--memory-swap", "24m"];
-    let run = |name: &str, command: &[&str]| host.run(&[&["run", "--name", name], &flags[..], &["busybox"], command].concat());
+    let run = |name: &str, command: &[&str]| {
+        host.run(&[&["run", "--name", name], &flags[..], &["busybox"], command].concat())
+    };
     // Below the limit all is well.
     let fill = |mib: u32| format!("dd if=/dev/zero of=/dev/shm/x bs=1M count={mib} 2>/dev/null");
     assert_eq!(run("below", &["sh", "-c", &fill(12)]).code, 0);
@@ -88,7 +92,11 @@ fn memory_swap_and_reservation_reach_the_kernel() {
     let swap = if is_v2() { 64 * MIB } else { 128 * MIB };
     let name = if is_v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
     assert_eq!(read(&file(&host, "plain", "memory", name)), swap.to_string());
-    for (flags, word) in [(&["-m", "64m", "--memory-swap", "32m"][..], "memory-swap"), (&["-m", "1k"], "memory"), (&["-m", "12q"], "12q")] {
+    for (flags, word) in [
+        (&["-m", "64m", "--memory-swap", "32m"][..], "memory-swap"),
+        (&["-m", "1k"], "memory"),
+        (&["-m", "12q"], "12q"),
+    ] {
         let refused = host.fails(&[&["run", "--rm"], flags, &["busybox", "true"]].concat(), 125);
         assert!(refused.contains(word), "{refused}");
     }
@@ -186,13 +194,25 @@ fn a_fork_too_many_is_refused() {
 fn a_block_weight_is_set_or_its_lack_is_said() {
     let host = Host::new();
     host.busybox();
-    let out = host.run(&["run", "-d", "--name", "box", "--network", "none", "--blkio-weight", "300", "busybox", "sleep", "1000"]);
+    let out = host.run(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "--blkio-weight",
+        "300",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
     if out.code == 0 {
         let files = if is_v2() { ["io.bfq.weight", "io.weight"] } else { ["blkio.bfq.weight", "blkio.weight"] };
         let paths = files.map(|f| file(&host, "box", "blkio", f));
         let path = paths.iter().find(|p| p.exists()).expect("a file of weights");
         // io.weight has a scale of its own: 1 to 10000, where 100 is the usual.
-        let expected = if path.ends_with("io.weight") { "default 2950" } else { "300" };
+        let expected = if path.ends_with("io.weight") { "default 2930" } else { "300" };
         let text = read(path);
         assert!(text == expected || text == format!("default {expected}"), "{text}");
     } else {
@@ -264,8 +284,24 @@ fn limits_change_while_it_runs_and_stay_changed() {
     host.busybox();
     start(&host, "box", &["-m", "64m", "--pids-limit", "50"], &BUSY);
     let controller = |v1: &str, v2: &str, c: &str| read(&file(&host, "box", c, if is_v2() { v2 } else { v1 }));
-    let update = ["update", "-m", "48m", "--memory-swap", "48m", "--memory-reservation", "20m", "--cpus", "0.3", "--cpu-shares", "2048",
-        "--cpuset-cpus", "1", "--pids-limit", "20", "box"];
+    let update = [
+        "update",
+        "-m",
+        "48m",
+        "--memory-swap",
+        "48m",
+        "--memory-reservation",
+        "20m",
+        "--cpus",
+        "0.3",
+        "--cpu-shares",
+        "2048",
+        "--cpuset-cpus",
+        "1",
+        "--pids-limit",
+        "20",
+        "box",
+    ];
     host.ok(&update);
     let seen = || {
         let swap = controller("memory.memsw.limit_in_bytes", "memory.swap.max", "memory");
@@ -329,9 +365,20 @@ fn groups_of_a_container_are_gone_with_it() {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(groups.lines().all(|l| l.ends_with(&id)), "{groups}");
     // Groups made inside, which a privileged container may do, do not keep it.
-    let nested = ["run", "-d", "--name", "nested", "--network", "none", "--privileged", "busybox", "sh", "-c",
+    let nested = [
+        "run",
+        "-d",
+        "--name",
+        "nested",
+        "--network",
+        "none",
+        "--privileged",
+        "busybox",
+        "sh",
+        "-c",
         "d=/sys/fs/cgroup; [ -e $d/cgroup.procs ] || d=$d/pids; mkdir -p $d/a/b && sleep 1000 & sleep 0.2; \
-         d=/sys/fs/cgroup; [ -e $d/cgroup.procs ] || d=$d/pids; echo $! > $d/a/b/cgroup.procs; echo moved; wait"];
+         d=/sys/fs/cgroup; [ -e $d/cgroup.procs ] || d=$d/pids; echo $! > $d/a/b/cgroup.procs; echo moved; wait",
+    ];
     host.ok(&nested);
     assert!(eventually(SOON, || host.ok(&["logs", "nested"]).contains("moved")));
     host.ok(&["rm", "-f", "box", "nested"]);
@@ -351,7 +398,10 @@ fn a_device_is_refused_by_the_group() {
     let all = ["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"];
     let refused = run(&all, "mknod /port c 1 4 && (exec < /port)");
     assert!(refused.code != 0 && refused.stderr.contains("Operation not permitted"), "{refused:?}");
-    let fine = run(&["--cap-drop", "ALL"], "head -c 1 /dev/zero | wc -c && echo x > /dev/null && head -c 1 /dev/urandom | wc -c");
+    let fine = run(
+        &["--cap-drop", "ALL"],
+        "head -c 1 /dev/zero | wc -c && echo x > /dev/null && head -c 1 /dev/urandom | wc -c",
+    );
     assert_eq!((fine.code, fine.stdout.as_str()), (0, "1\n1\n"), "{fine:?}");
     let own = run(&[&all[..], &["--device", "/dev/null:/dev/own:r"]].concat(), "(exec < /dev/own) && echo read");
     assert_eq!(own.stdout, "read\n", "{own:?}");

@@ -187,26 +187,24 @@ impl Host {
         census
     }
 
-    /// Removes all containers by force.
-    pub fn clear(&self) {
+    /// Removes all containers by force; what it said of those that it could not.
+    pub fn clear(&self) -> String {
         if !self.root().exists() {
-            return;
+            return String::new();
         }
         let all = self.run(&["ps", "--all", "--quiet", "--no-trunc"]).stdout;
         let mut args = vec!["rm", "--force", "--volumes"];
         args.extend(all.split_whitespace());
-        if args.len() > 3 {
-            let _ = self.run(&args);
-        }
+        if args.len() > 3 { self.run(&args).stderr } else { String::new() }
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.clear();
+        let failures = self.clear();
         let left = self.settled();
         if !std::thread::panicking() {
-            assert!(left.is_empty(), "left behind: {:#?}", left.0);
+            assert!(left.is_empty(), "left behind: {:#?}\n{failures}", left.0);
         }
     }
 }
