@@ -9,7 +9,7 @@
 
 # cases DIR TARE [-j N] [PATTERN]: PATTERN is a part of NAME@KERNEL.
 cases() {
-  local dir=$1 tare=$2 jobs=2 pattern='' script number options name failed passed began=$SECONDS
+  local dir=$1 tare=$2 jobs=2 pattern='' script options name i scripts=() runs=() names=() failed passed began=$SECONDS
   shift 2
   while [ $# -gt 0 ]; do
     case $1 in
@@ -19,21 +19,21 @@ cases() {
     esac
   done
   [ -x "$tare" ] || die "no binary '$tare': cargo build --release"
+  for script in "$dir"/*.sh; do
+    grep -q '^# vm:' "$script" || die "$script has no line '# vm:'"
+    while IFS= read -r options; do
+      name=$(basename "$script" .sh)@$(case_label "$options")
+      case $name in *"$pattern"*) scripts+=("$script") runs+=("$options") names+=("$name") ;; esac
+    done < <(sed -n 's/^# vm: *//p' "$script")
+  done
   prepare oldest newest
-  test_binaries "$dir"
+  test_binaries "${runs[@]}"
   results=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-cases.XXXXXX")
   # shellcheck disable=SC2064
   trap 'rm -rf "$results"; kill $(jobs -p) 2>/dev/null' EXIT
-  for script in "$dir"/*.sh; do
-    number=0
-    while IFS= read -r options; do
-      number=$((number + 1))
-      name=$(basename "$script" .sh)@$(case_label "$options")
-      case $name in *"$pattern"*) ;; *) continue ;; esac
-      while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; done
-      one_case "$script" "$options" "$name" "$tare" &
-    done < <(sed -n 's/^# vm: *//p' "$script")
-    [ $number -gt 0 ] || die "$script has no line '# vm:'"
+  for i in "${!runs[@]}"; do
+    while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+    one_case "${scripts[i]}" "${runs[i]}" "${names[i]}" "$tare" &
   done
   wait
   passed=$(find "$results" -name '*.passed' | wc -l)
@@ -44,11 +44,11 @@ cases() {
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
 }
 
-# The test binaries that scripts name, into BINARIES: built once, before the machines start.
+# test_binaries OPTIONS...: the paths of those that the options name, into BINARIES: built before any machine starts.
 test_binaries() {
   local ids id path packages=()
   declare -gA BINARIES=()
-  ids=$(sed -n '/^# vm:/p' "$1"/*.sh | grep -o '{test:[^}]*}' | sort -u | sed 's/{test:\(.*\)}/\1/')
+  ids=$(printf '%s\n' "$@" | { grep -o '{test:[^}]*}' || true; } | sort -u | sed 's/{test:\(.*\)}/\1/')
   [ -n "$ids" ] || return 0
   for id in $ids; do packages+=(-p "${id%%::*}"); done
   while IFS=$'\t' read -r id path; do

@@ -2,7 +2,7 @@
 # One run of the emulated machine: files in, boots, events, files out. Sourced by ./vm.
 #
 # The guest speaks on its second serial port, one event per line; guest/vm-agent and its neighbours send them:
-#   start N    boot N is complete, the script begins     reboot   an orderly reboot follows
+#   start N    boot N is complete, the script begins     reboot   an orderly reboot follows (QEMU ends with it)
 #   cut S      kill the machine in S seconds             end C    the script ended with exit code C
 #   lost TEXT  the answer is incomplete: a failure
 # The first port is the kernel's console, the third what the script prints.
@@ -98,7 +98,7 @@ start_machine() {
   # One thread for both processors: several threads that emulate x86 race where the kernel patches its own code
   # (panics in early boot, seen with the newest kernel), and are no faster on a machine with two processors.
   coproc MACHINE {
-    exec setpriv --pdeathsig KILL qemu-system-x86_64 -nodefaults -no-user-config -display none \
+    exec setpriv --pdeathsig KILL qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
       -machine pc -accel tcg,thread=single,tb-size=512 -cpu max -smp "$cpus" -m "$memory" \
       -kernel "$dir/vmlinux" -append "console=ttyS0 root=PARTUUID=$VM_ROOT_ID-01 rootwait rootfstype=ext4 rootflags=noinit_itable rw \
 init=/sbin/vm-init net.ifnames=0 mitigations=off audit=0 quiet loglevel=5 panic=0 swapaccount=1 no_timer_check \
@@ -137,7 +137,7 @@ stop_machine() {
 
 # Boots the machine, as often as the script wants, until the script has ended.
 converse() {
-  local boots=1 line event value part='' deadline boot_deadline began=$SECONDS expected=boot reboots=0 cuts=0
+  local boots=1 line event value part='' deadline boot_deadline began=$SECONDS rebooting='' reboots=0 cuts=0
   boot_deadline=$((SECONDS + boot_timeout))
   script_status=
   start_machine $boots
@@ -154,22 +154,28 @@ converse() {
         lost 125 "the guest's kernel panicked"
       fi
       continue
-    else
+    elif [ -n "$rebooting" ]; then
+      rebooting=''
+      stop_machine
+      start_machine $boots
+      continue
+    elif [ -s "$work/qemu.err" ]; then
       lost 125 "QEMU ended: $(tail -n 3 "$work/qemu.err")"
+    else
+      lost 125 "the guest rebooted or shut down and nobody had asked for it"
     fi
     event=${line%% *} value=${line#* }
     case $event in
     start)
-      [ -n "$expected" ] || lost 125 "the guest rebooted and nobody had asked for it"
       say "vm: $kernel ($(cat "$VM_CACHE/kernel-$kernel/release"), cgroup $cgroup) boot $value after $((SECONDS - began)) s"
-      expected='' boot_deadline='' deadline=$((SECONDS + timeout))
+      boot_deadline='' deadline=$((SECONDS + timeout))
       ;;
     reboot | cut)
-      boots=$((boots + 1)) began=$SECONDS expected=boot boot_deadline=$((SECONDS + boot_timeout))
+      boots=$((boots + 1)) began=$SECONDS boot_deadline=$((SECONDS + boot_timeout))
       ;;&
     reboot)
       [ -n "$may_reboot" ] || lost 125 "the script asked for a reboot: say --reboot"
-      reboots=$((reboots + 1))
+      reboots=$((reboots + 1)) rebooting=yes
       ;;
     cut)
       [ -n "$may_cut" ] || lost 125 "the script asked for a power cut: say --power-cut"
