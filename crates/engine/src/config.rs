@@ -2,7 +2,9 @@
 
 use crate::record::Dirs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tare_model::{Error, Kind, Result};
+use tare_runtime::cgroup::Layout;
 use tare_store::Store;
 
 /// Where one engine keeps its things. Two configurations with different roots share nothing.
@@ -22,6 +24,9 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) instance: String,
+    /// Read at the first question, and not again: hierarchies stay mounted where they are.
+    layout: OnceLock<Layout>,
+    pub(crate) bridge: OnceLock<tare_network::Instance>,
 }
 
 impl Engine {
@@ -36,7 +41,7 @@ impl Engine {
         }
         let store = Store::open(&config.root)?;
         let instance = tare_network::Instance::names(&config.root).1;
-        Ok(Engine { config, store, instance })
+        Ok(Engine { config, store, instance, layout: OnceLock::new(), bridge: OnceLock::new() })
     }
 
     /// Images, volumes and the rest of what lies on disk.
@@ -47,6 +52,14 @@ impl Engine {
     /// The name under which this root's bridge, firewall table and cgroups stand in the kernel.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    pub(crate) fn layout(&self) -> Result<&Layout> {
+        if let Some(layout) = self.layout.get() {
+            return Ok(layout);
+        }
+        let layout = Layout::read()?;
+        Ok(self.layout.get_or_init(|| layout))
     }
 
     pub(crate) fn dirs(&self, id: &str) -> Dirs {

@@ -9,7 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
-use tare_runtime::cgroup::{self, Group, Layout, Parents};
+use tare_runtime::cgroup::Group;
 use tare_store::Durability;
 
 /// How `rm` removes.
@@ -19,6 +19,15 @@ pub struct RemoveOptions {
     pub force: bool,
     /// Remove its anonymous volumes, too.
     pub volumes: bool,
+}
+
+/// What a supervisor holds for its container's life.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The lock that says *alive*.
+    pub(crate) lock: OwnedFd,
+    /// The sockets that reserve published ports.
+    pub(crate) ports: Vec<OwnedFd>,
 }
 
 /// How long a killed container may take to disappear.
@@ -215,12 +224,12 @@ impl Engine {
     }
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
-    pub(crate) fn finish(&self, id: &str, mut exit: Exit, ports: Vec<OwnedFd>, announce: impl FnOnce(&Exit)) {
+    pub(crate) fn finish(&self, id: &str, mut exit: Exit, held: Held, announce: impl FnOnce(&Exit)) {
+        let Held { lock, ports } = held;
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
-        let layout = Layout::read().unwrap_or_default();
-        if let Ok(group) = Group::open(&layout, &status.cgroup) {
+        if let Ok(group) = self.group(&status.cgroup) {
             // Processes beside the first one, if it had no PID namespace of its own; they count for the verdict, too.
             let _ = group.kill_all();
             exit.oom_killed = group.oom_kills().is_ok_and(|n| n > 0);
@@ -237,7 +246,7 @@ impl Engine {
         announce(&exit);
         // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
         // container, the files by gc.
-        let _ = cgroup::remove(&layout, &self.cgroup_path(id), Parents::RemoveEmpty);
+        let _ = self.remove_cgroup(id);
         if let Some(endpoint) = &status.endpoint {
             let _ = self.await_device(endpoint);
         }
@@ -245,10 +254,12 @@ impl Engine {
             let _ = self.store.release_addresses(id);
             let _ = self.store.remove_container_dir(id);
         }
+        let _ = dirs.remove_run();
+        // Whoever waits for the container to be gone need not wait for the bridge, which lingers.
+        drop(lock);
         if status.endpoint.is_some() {
             let _ = self.release_bridge();
         }
-        let _ = dirs.remove_run();
     }
 
     /// The pidfd and view of a container that runs.
@@ -266,7 +277,7 @@ impl Engine {
     }
 
     pub(crate) fn group(&self, path: &str) -> Result<Group> {
-        Group::open(&Layout::read()?, path)
+        Group::open(self.layout()?, path)
     }
 
     fn thaw_if_frozen(&self, name: &str) -> Result<()> {

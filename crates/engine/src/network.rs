@@ -23,6 +23,9 @@ const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
 impl Engine {
     /// The default network of this root, its subnet chosen once.
     pub(crate) fn bridge_instance(&self) -> Result<Instance> {
+        if let Some(instance) = self.bridge.get() {
+            return Ok(instance.clone());
+        }
         let (bridge, _) = Instance::names(&self.config.root);
         let row = match self.store.network(&bridge) {
             Ok(row) => row,
@@ -37,7 +40,8 @@ impl Engine {
             _ => return Err(corrupt()),
         };
         let mtu = row.labels.get("mtu").and_then(|m| m.parse().ok()).unwrap_or(1500);
-        Instance::new(&self.config.root, subnet, mtu)
+        let instance = Instance::new(&self.config.root, subnet, mtu)?;
+        Ok(self.bridge.get_or_init(|| instance).clone())
     }
 
     fn choose_network(&self, bridge: &str) -> Result<NetworkRow> {

@@ -13,7 +13,7 @@ use crate::view::{Container, Exit, State};
 use crate::{Engine, time};
 use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{Group, Layout, Parents};
+use tare_runtime::cgroup::{self, Parents};
 use tare_store::{ContainerRow, Durability};
 
 /// How long killed processes may take to disappear.
@@ -108,8 +108,7 @@ impl Engine {
     }
 
     fn is_frozen(&self, path: &str) -> bool {
-        let frozen = || Group::open(&Layout::read()?, path)?.is_frozen();
-        frozen().unwrap_or(false)
+        self.layout().and_then(|layout| cgroup::is_frozen(layout, path)).unwrap_or(false)
     }
 
     /// Whether a start was begun that nobody looks after any more.
@@ -232,8 +231,7 @@ impl Engine {
         if path.is_empty() {
             return Ok(());
         }
-        let layout = Layout::read()?;
-        match Group::open(&layout, path) {
+        match self.group(path) {
             Ok(group) => group.kill_all(),
             Err(e) if e.kind() == Kind::NotFound => Ok(()),
             Err(e) => Err(e),
@@ -242,10 +240,10 @@ impl Engine {
 
     pub(crate) fn remove_cgroup(&self, id: &str) -> Result<()> {
         let end = Instant::now() + KILL_PATIENCE;
-        let layout = Layout::read()?;
+        let layout = self.layout()?;
         loop {
             // What was killed lets go of its mounts before it leaves the group, and that may have to wait for a disk.
-            match tare_runtime::cgroup::remove(&layout, &self.cgroup_path(id), Parents::RemoveEmpty) {
+            match cgroup::remove(layout, &self.cgroup_path(id), Parents::RemoveEmpty) {
                 Err(e) if e.kind() == Kind::InUse && Instant::now() < end => {}
                 other => return other,
             }

@@ -177,7 +177,7 @@ impl Engine {
         if record.request.init {
             plan.process.init = Some(spec::INIT_PATH.to_owned());
         }
-        let layout = Layout::read()?;
+        let layout = self.layout()?.clone();
         let resources = spec.linux.and_then(|l| l.resources).unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &cgroup_path, &resources)?;
         let ports = self.reserve_ports(record)?;
@@ -347,7 +347,7 @@ impl Engine {
             ..Facts::default()
         };
         if r.limits.memory.is_some() {
-            let layout = Layout::read()?;
+            let layout = self.layout()?;
             let files = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
             facts.counts_swap = files.iter().any(|f| layout.offers("memory", f));
         }
@@ -430,8 +430,7 @@ fn pipes(stdin: bool) -> Result<(Option<Stdio>, Ends)> {
         let (r, w) = pipe()?;
         (r, Some(w))
     } else {
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        (null.map_err(|e| Error::io("open", "/dev/null", e))?, None)
+        (launch::null_device()?, None)
     };
     let stdio = Stdio { stdin: in_read, stdout: out_write, stderr: err_write };
     Ok((Some(stdio), Ends { stdin: in_write, stdout: Some(out_read), stderr: Some(err_read) }))

@@ -15,6 +15,7 @@ mod log;
 mod peer;
 
 use crate::attach::{CHUNK, EXIT, RESIZE, SENDS_INPUT, SIGNAL, STDERR, STDIN, STDIN_END, STDOUT, WANTS_OUTPUT};
+use crate::lifecycle::Held;
 use crate::view::Exit;
 use crate::{Config, Engine, time};
 use log::Log;
@@ -97,8 +98,7 @@ pub fn supervise(handover: &str) -> Result<()> {
     let lock = adopt(handover.lock)?;
     let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     let status = supervisor.watch();
-    engine.finish(&handover.id, status, ports, |exit| supervisor.announce(exit));
-    drop(lock);
+    engine.finish(&handover.id, status, Held { lock, ports }, |exit| supervisor.announce(exit));
     Ok(())
 }
 

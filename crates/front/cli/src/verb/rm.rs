@@ -28,6 +28,12 @@ pub(crate) struct RmArgs {
 
 pub(super) fn main(args: RmArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
+    if args.force && args.containers.len() > 1 {
+        // All are told to end before the first is waited for. Who does not run needs no telling.
+        for name in &args.containers {
+            let _ = engine.kill(name, "KILL");
+        }
+    }
     each(&context.verb, &args.containers, |name| {
         match engine.remove(name, RemoveOptions { force: args.force, volumes: args.volumes }) {
             Err(e) if args.force && e.kind() == Kind::NotFound => Ok(()),

@@ -43,4 +43,5 @@ pub use limits::Write;
 pub use oom::OomEvents;
 pub use plan::{CgroupPlan, GroupPlan, plan};
 pub use remove::{Parents, remove};
+pub use state::is_frozen;
 pub use usage::{CpuUsage, DeviceIo, MemoryUsage, PidsUsage, Usage};

@@ -6,6 +6,7 @@
 
 use super::files;
 use super::group::{Group, Member};
+use super::layout::Layout;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::fd::AsFd;
@@ -14,6 +15,15 @@ use tare_model::{Error, Kind, Result};
 
 /// Freezing waits for tasks in the kernel, some of them for disks.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether every process of the group `path` stands still; opens only the hierarchy that tells.
+///
+/// # Errors
+/// As [`Group::open`] and [`Group::is_frozen`].
+pub fn is_frozen(layout: &Layout, path: &str) -> Result<bool> {
+    let tells = layout.unified().or_else(|| layout.with_controller("freezer"));
+    Group::open(&Layout { hierarchies: tells.into_iter().cloned().collect() }, path)?.is_frozen()
+}
 
 impl Group {
     /// Stops every process of the group and waits until they stand still.
