@@ -189,19 +189,16 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
         return Ok((None, Some(slave), session));
     }
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e));
-    let null = || {
-        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| Error::io("open", "/dev/null", e))
-    };
     let stdin = if request.stdin {
         let (read, write) = pipe()?;
         session.stdin = Some(write);
         read
     } else {
-        null()?
+        launch::null_device()?
     };
     if request.detach {
-        return Ok((Some(Stdio { stdin, stdout: null()?, stderr: null()? }), None, session));
+        let (stdout, stderr) = (launch::null_device()?, launch::null_device()?);
+        return Ok((Some(Stdio { stdin, stdout, stderr }), None, session));
     }
     let (out_read, stdout) = pipe()?;
     let (err_read, stderr) = pipe()?;

@@ -206,10 +206,16 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 ///
 /// Rust ignores SIGPIPE, and what the caller's parent ignored is inherited; neither may reach a container.
 pub fn reset_signals() {
+    // The kernel's struct sigaction: SIG_DFL, no flags, no restorer, nothing masked. Not through the C library, which
+    // keeps two signals to itself, and has posix_spawn(3) ignore them in the programs that it starts: tare is one.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition for every signal; failure (SIGKILL, SIGSTOP, the two that the C
-        // library keeps) is harmless and expected.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads one sigaction, which is at most as long as `default`; a null old one is allowed.
+        // Failure (SIGKILL, SIGSTOP) is harmless and expected.
+        unsafe {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8usize);
+        }
     }
     // SAFETY: an all-zero sigset_t is the empty set on Linux; a null old set is allowed.
     unsafe {
@@ -225,6 +231,23 @@ pub fn reset_signals() {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change; nothing is closed now.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) as libc::c_int })
+}
+
+/// Closes every descriptor from `first` up but one (close_range(2)): for a child about to execute, in which a path such
+/// as `/proc/self/fd/7/..` must lead nowhere.
+///
+/// Nothing else that owns a descriptor in this process may be used or dropped afterwards.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_all_from(first: u32, keep: BorrowedFd<'_>) -> io::Result<()> {
+    let keep = keep.as_raw_fd() as u32;
+    // SAFETY: by this function's contract nobody uses what is closed here.
+    let close = |from: u32, to: u32| check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) as libc::c_int });
+    if keep > first {
+        close(first, keep - 1)?;
+    }
+    close(first.max(keep + 1), u32::MAX)
 }
 
 /// Leaves the caller's session keyring for a new anonymous one (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).

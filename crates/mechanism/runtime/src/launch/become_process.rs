@@ -1,9 +1,10 @@
 //! From the gate to the program: the last steps, in an order that leaves nothing of tare behind.
 
 use super::identity::{self, die_with_parent};
+use super::resolve::{in_root, in_root_with};
 use super::status::Reporter;
 use crate::plan::ProcessPlan;
-use rustix::fs::{AtFlags, Gid, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid};
 use rustix::io::Errno;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -67,14 +68,15 @@ impl Become {
         if let Some(profile) = &self.plan.apparmor {
             set_apparmor(profile)?;
         }
+        // Not left to execve: until then the working directory, the command and its interpreter are looked up, and any of
+        // them may be a way through /proc/self/fd to what is open here, out of the container (CVE-2024-21626).
+        process::close_all_from(3, reporter.0).during("close", "descriptors")?;
         // As root first, for directories that the user may not enter by a path but was given; then as the user.
-        let as_root = rustix::process::chdir(self.plan.cwd.as_str());
+        let as_root = enter_directory(&self.plan.cwd);
         identity::assume(&self.plan.identity, self.filter.as_deref(), self.filter_flags)?;
         if as_root.is_err() {
-            rustix::process::chdir(self.plan.cwd.as_str())
-                .map_err(|e| Error::io("enter working directory", &self.plan.cwd, e))?;
+            enter_directory(&self.plan.cwd).map_err(|e| Error::io("enter working directory", &self.plan.cwd, e))?;
         }
-        process::close_on_exec_from(3).during("close", "descriptors")?;
         for name in &self.plan.unknown_capabilities {
             reporter.warn(format!("capability {name} is unknown to this kernel, and was left out"));
         }
@@ -137,6 +139,13 @@ impl Become {
     }
 }
 
+/// chdir(2), but never through a link such as /proc/1/cwd or /proc/self/fd/3, which need not end beneath the root.
+fn enter_directory(path: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    rustix::process::fchdir(in_root(&root, path, OFlags::PATH | OFlags::DIRECTORY)?)
+}
+
 fn path_of(env: &[String]) -> &str {
     env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
 }
@@ -155,13 +164,20 @@ fn candidates(command: &str, env: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Writes the profile for the next exec (apparmor(7)); the newer path first.
+/// Writes the profile for the next exec (apparmor(7)); the newer path first. Only into the kernel's own file: something
+/// else mounted on it would leave the process unconfined without a word (CVE-2019-16884).
 fn set_apparmor(profile: &str) -> Result<()> {
     let fail = |e| Error::io("set apparmor profile", profile, e);
     let value = format!("exec {profile}");
-    for path in ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"] {
-        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-        match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).map_err(fail)?;
+    if rustix::fs::fstatfs(&proc).map_err(fail)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Error::new(Kind::Denied, "set apparmor profile", profile).because("/proc is not a proc filesystem"));
+    }
+    let own = rustix::process::getpid().as_raw_nonzero();
+    for file in ["attr/apparmor/exec", "attr/exec"] {
+        let more = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        match in_root_with(&proc, &format!("{own}/{file}"), OFlags::WRONLY, more) {
             Ok(file) => return rustix::io::write(file, value.as_bytes()).map(drop).map_err(fail),
             Err(Errno::NOENT) => {}
             Err(e) => return Err(fail(e)),

@@ -55,9 +55,6 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
             process::setns(fd.as_fd(), bit(*kind)).map_err(|e| Error::io("join namespace", format!("{kind:?}"), e))?;
         }
     }
-    // Nobody in a container may look into this process while it still is tare: its memory, its descriptors.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(|e| Error::io("set", "dumpable attribute", e))?;
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut stage = Stage::new(inputs.prepared, reporter);
     for step in &inputs.plan.steps {

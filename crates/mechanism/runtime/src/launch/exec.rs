@@ -48,7 +48,7 @@ pub fn exec(
         .fold(Namespaces::NONE, |set, kind| set.with(super::bit(*kind)));
     let parent_end = channel.raw();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
-    let child = process::clone(Namespaces::NONE, unified, || {
+    let child = super::clone_hidden(Namespaces::NONE, unified, || {
         let reporter = Reporter(child_end.as_fd());
         drop(process::adopt(parent_end));
         let result = enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()).and_then(|()| {
@@ -83,9 +83,6 @@ fn enter(
     terminal: Option<&OwnedFd>,
 ) -> Result<()> {
     process::reset_signals();
-    // Before anything of the container can see this process: it is still tare, with tare's memory and descriptors.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(|e| Error::io("set", "dumpable attribute", e))?;
     join_cgroups(attach)?;
     if !namespaces.is_empty() {
         process::setns(target, namespaces).during("join", "the container's namespaces")?;

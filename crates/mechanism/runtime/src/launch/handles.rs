@@ -8,7 +8,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use tare_kernel::mount::{Attributes, PRIVATE};
+use tare_kernel::mount::{Attributes, PRIVATE, RDONLY};
 use tare_model::{Context, Error, Kind, Result};
 
 /// Everything that the child takes along.
@@ -111,6 +111,19 @@ pub fn clone_mount(path: &str) -> Result<OwnedFd> {
     let attributes = Attributes { propagation: PRIVATE, ..Default::default() };
     tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, false).during("bind", path)?;
     Ok(tree)
+}
+
+/// The null device, for a process in a container. Through a read-only copy of /dev, or whoever is root there could
+/// change mode and owner of the host's node by the descriptor.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn null_device() -> Result<OwnedFd> {
+    let fail = |e| Error::io("open", "/dev/null", e);
+    let tree = clone_tree(CWD, "/dev", false).map_err(fail)?;
+    let attributes = Attributes { set: RDONLY, propagation: PRIVATE, ..Default::default() };
+    tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, false).during("open", "/dev/null")?;
+    rustix::fs::openat(&tree, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
 }
 
 /// A detached copy of a mount, to be moved elsewhere: the way of a bind mount.

@@ -27,12 +27,16 @@ mod status;
 mod step;
 
 pub use exec::{ExecPlan, exec};
-pub use handles::{CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, prepare};
+pub use handles::{
+    CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, null_device, prepare,
+};
 pub use resolve::{in_root, mkdir_in_root};
 
 use crate::plan::LaunchPlan;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::process::DumpableBehavior;
 use status::Channel;
+use std::convert::Infallible;
 use tare_kernel::process::{Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Result};
@@ -132,7 +136,7 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, stdio: Option<Stdio>, cgroup
     };
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let parent_end = channel.raw();
-    let child = tare_kernel::process::clone(create, unified, || {
+    let child = clone_hidden(create, unified, || {
         let inputs = child::Inputs {
             plan,
             prepared: &prepared,
@@ -148,6 +152,22 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, stdio: Option<Stdio>, cgroup
     }
     let child = child.during("clone", "the container's first process")?;
     Ok(Launch { child, channel, warnings: Vec::new() })
+}
+
+/// Clones a child that nobody may look into while it still is tare, with tare's memory and descriptors: not even in its
+/// first moment, since a container may be able to see it from its birth on. Executing ends that.
+fn clone_hidden(
+    create: Namespaces,
+    unified: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> std::io::Result<Child> {
+    let was = rustix::process::dumpable_behavior()?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let cloned = tare_kernel::process::clone(create, unified, child);
+    if was == DumpableBehavior::Dumpable {
+        rustix::process::set_dumpable_behavior(was)?;
+    }
+    cloned
 }
 
 fn open_own_pid_ns() -> Result<OwnedFd> {

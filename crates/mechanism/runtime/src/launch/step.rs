@@ -5,7 +5,7 @@ use super::resolve::{in_root, in_root_with, mkdir_in_root, mount_point, split};
 use super::status::Reporter;
 use crate::plan::{MountPlan, Source, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use std::collections::BTreeMap;
@@ -43,6 +43,9 @@ impl<'a> Stage<'a> {
             }
             Step::Console => self.console(),
             Step::DetachHost => self.detach_host(),
+            Step::WorkingDirectory(path) => {
+                mkdir_in_root(self.root()?, path).map(drop).during("make working directory", path)
+            }
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).map_err(|e| Error::io("set host name", name, e))
             }
@@ -146,6 +149,12 @@ impl<'a> Stage<'a> {
     /// Moves a detached mount to a path inside the root.
     fn place(&self, tree: &OwnedFd, target: &str, directory: bool, more: ResolveFlags) -> Result<()> {
         let point = mount_point(self.root()?, target, directory, more)?;
+        // Whoever names a file of /proc means it. A link of the image's that leads there would have its own files taken
+        // for the kernel's (CVE-2019-19921).
+        let in_proc = target == "/proc" || target.starts_with("/proc/");
+        if !in_proc && rustix::fs::fstatfs(&point).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC) {
+            return Err(Error::new(Kind::Denied, "mount", target).because("the path leads into /proc"));
+        }
         attach(tree, point.as_fd(), "").map_err(|e| match e {
             Errno::NOTDIR => {
                 Error::io("mount", target, e).because("a file cannot be mounted on a directory, or the other way round")

@@ -47,6 +47,8 @@ pub enum Step {
     Console,
     /// Lets go of the host's mounts.
     DetachHost,
+    /// Makes the working directory if it is missing, on whatever is mounted there.
+    WorkingDirectory(String),
     /// sethostname(2).
     Hostname(String),
     /// setdomainname(2).
@@ -123,6 +125,9 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
         let (flag, recursive) = mounts::propagation(flags).ok_or_else(|| bad("unknown rootfsPropagation"))?;
         steps.push(Step::RootPropagation { flag, recursive });
     }
+    if process.cwd != "/" {
+        steps.push(Step::WorkingDirectory(process.cwd.clone()));
+    }
     if create.contains(&NamespaceKind::Uts) {
         steps.extend(spec.hostname.clone().map(Step::Hostname));
         steps.extend(spec.domainname.clone().map(Step::Domainname));
@@ -178,6 +183,11 @@ fn check_sysctls(sysctls: &BTreeMap<String, String>, create: &[NamespaceKind]) -
     ];
     for key in sysctls.keys() {
         let dotted = key.replace('/', ".");
+        if key.split(if key.contains('/') { '/' } else { '.' }).any(|part| matches!(part, "" | "." | "..")) {
+            return Err(
+                Error::new(Kind::Invalid, "set sysctl", format!("{key:?}")).because("it is not a parameter's name")
+            );
+        }
         let (kind, words) = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
             (NamespaceKind::Ipc, "IPC")
         } else if dotted.starts_with("net.") {
@@ -226,7 +236,7 @@ mod tests {
         let set = |s: &mut Spec, k: &str| s.linux.as_mut().unwrap().sysctl = BTreeMap::from([(k.into(), "1".into())]);
         set(&mut s, "net.ipv4.ip_forward");
         assert!(plan(&s).is_ok());
-        for key in ["kernel.pid_max", "vm.swappiness", "kernel.shmmax"] {
+        for key in ["kernel.pid_max", "vm.swappiness", "kernel.shmmax", "net/../vm/swappiness", "net..vm"] {
             set(&mut s, key);
             assert!(plan(&s).is_err(), "{key}");
         }
