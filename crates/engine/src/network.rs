@@ -5,18 +5,19 @@ use crate::request::NetworkMode;
 use crate::view::Port;
 use crate::{Engine, record};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Reservation, Transport};
 use tare_store::{Cidr, NetworkRow};
 
 /// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
 /// than they do.
-const LINGER: Duration = Duration::from_millis(150);
+const LINGER: Duration = Duration::from_millis(250);
 /// A veth leaves the bridge some 15 ms after its namespace; on a busy host later.
 const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -61,7 +62,7 @@ impl Engine {
 
     /// Keeps whoever connects apart from whoever removes the bridge.
     fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
-        std::fs::create_dir_all(&self.config.run).during("make", self.config.run.display())?;
+        record::make_private(&self.config.run)?;
         let path = self.config.run.join("network.lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
@@ -86,7 +87,12 @@ impl Engine {
 
     /// Makes bridge and veth, and publishes the ports.
     pub(crate) fn connect(&self, plan: &EndpointPlan, netns: &OwnedFd) -> Result<Endpoint> {
-        let _lock = self.network_lock(FlockOperation::LockShared)?;
+        let lock = self.network_lock(FlockOperation::LockShared)?;
+        if let Some(lock) = &lock {
+            // Says to those who linger that the bridge is wanted: the last one to come removes it, and only that one.
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            let _ = rustix::fs::futimens(lock, &Timestamps { last_access: now, last_modification: now });
+        }
         let mut host = Host::open()?;
         host.ensure_bridge(&self.bridge_instance()?.bridge_plan())?;
         self.fault("bridge")?;
@@ -149,9 +155,14 @@ impl Engine {
     /// Removes the bridge if nobody has come meanwhile.
     pub(crate) fn release_bridge(&self) -> Result<()> {
         let instance = self.bridge_instance()?;
+        let begun = SystemTime::now();
         std::thread::sleep(LINGER);
         // Whoever holds the lock is connecting: the bridge is in use.
-        let Some(_lock) = self.network_lock(FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
+        let Some(lock) = self.network_lock(FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
+        let used = std::fs::File::from(lock.try_clone().during("duplicate", "network lock")?).metadata();
+        if used.and_then(|m| m.modified()).is_ok_and(|t| t > begun) {
+            return Ok(());
+        }
         match Host::open()?.remove_bridge_if_unused(&instance)? {
             BridgeRemoval::Removed | BridgeRemoval::Used => Ok(()),
         }
@@ -181,6 +192,10 @@ impl Engine {
         let hostname = tare_network::hostname_file(&record.hostname);
         for (name, text) in [("resolv.conf", resolv), ("hosts", hosts), ("hostname", hostname)] {
             record::write_file(dir, name, text.as_bytes(), record::Durable::No)?;
+            // For every user of the container, whatever the caller's umask.
+            let path = dir.join(name);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
+                .during("set mode of", path.display())?;
         }
         Ok(())
     }

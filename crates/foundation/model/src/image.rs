@@ -401,7 +401,8 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-fn null_is_default<'de, D, T>(d: D) -> Result<T, D::Error>
+/// Go writes empty lists and maps as `null`.
+pub(crate) fn null_is_default<'de, D, T>(d: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -3,6 +3,7 @@
 //! The specification's names with Rust's casing; absent lists and maps are empty. What the fields mean and which values
 //! are valid is the specification's matter (config.md, config-linux.md); what tare makes of them is the runtime's.
 
+use crate::image::null_is_default;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -793,14 +794,6 @@ pub struct LinuxSeccompArg {
     pub value_two: u64,
     /// `SCMP_CMP_…`.
     pub op: String,
-}
-
-fn null_is_default<'de, D, T>(d: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
 #[cfg(test)]
