@@ -7,6 +7,7 @@ use crate::{Engine, time};
 use rustix::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tare_model::image::{ImageConfig, Platform, RunConfig};
 use tare_model::{Context, Error, Kind, Result, Undo};
 use tare_runtime::security::capability;
@@ -43,10 +44,12 @@ impl Engine {
     pub(crate) fn make(&self, request: &RunRequest, durability: Durability) -> Result<Made> {
         let image = self.source_image(&request.source)?;
         let mut record = self.decide(request, image.as_ref())?;
-        self.check_modes(&record)?;
+        self.check_modes(&mut record)?;
         let mut undo = Undo::new();
         let dirs = self.dirs(&record.id);
-        let lock = dirs.try_lock()?.ok_or_else(|| Error::new(Kind::InUse, "lock container", &record.id))?;
+        // Whoever sweeps up after killed makers may hold it for a moment.
+        let busy = || Error::new(Kind::InUse, "lock container", &record.id);
+        let lock = dirs.lock_within(Duration::from_secs(1))?.ok_or_else(busy)?;
         let run = dirs.clone();
         undo.push("make run directory", move || run.remove_run());
         let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
@@ -153,8 +156,9 @@ impl Engine {
         })
     }
 
-    fn check_modes(&self, record: &Record) -> Result<()> {
-        let r = &record.request;
+    /// Refuses contradictions, and turns names of other containers into ids: a name may be another one's later.
+    fn check_modes(&self, record: &mut Record) -> Result<()> {
+        let r = &mut record.request;
         if record.args.is_empty() {
             return Err(Error::new(Kind::Invalid, "create container", &record.image)
                 .because("no command is given, and the image has neither ENTRYPOINT nor CMD")
@@ -168,13 +172,13 @@ impl Engine {
             return Err(Error::new(Kind::Invalid, "set host name", "")
                 .because("it belongs to the container whose network is shared"));
         }
-        for mode in [&r.pid, &r.ipc, &r.uts, &r.cgroupns] {
+        for mode in [&mut r.pid, &mut r.ipc, &mut r.uts, &mut r.cgroupns] {
             if let NamespaceMode::Container(name) = mode {
-                self.store.container(name)?;
+                *name = self.store.container(name)?.id;
             }
         }
-        if let NetworkMode::Container(name) = &r.network {
-            self.store.container(name)?;
+        if let NetworkMode::Container(name) = &mut r.network {
+            *name = self.store.container(name)?.id;
         }
         Ok(())
     }
@@ -375,6 +379,11 @@ fn mounts(request: &RunRequest, defaults: &RunConfig) -> Result<Vec<Mounted>> {
     }
     for target in defaults.volumes.keys() {
         let target = clean(target)?;
+        if Path::new(&target).starts_with("/proc") {
+            return Err(Error::new(Kind::Denied, "mount", &target)
+                .because("the image declares a volume there, where only the kernel's own files may be")
+                .hint("use another image: this one means no good, or was built by mistake"));
+        }
         if !out.iter().any(|o| o.request.target == target) {
             let kind = MountKind::Volume { name: None, copy_up: true, subpath: None };
             out.push(plain(&MountRequest { kind, target, read_only: false }));
@@ -427,7 +436,7 @@ fn bind_source(source: &Path, create: bool) -> Result<()> {
 
 fn volume_path(data: &Path, subpath: Option<&str>) -> Result<PathBuf> {
     let Some(sub) = subpath else { return Ok(data.to_owned()) };
-    // Resolved beneath the volume when it is mounted; a link out of it is not followed.
+    // A first look, for an early word; it is resolved beneath the volume again when it is mounted.
     let bad = || Error::new(Kind::Invalid, "use volume path", format!("{sub:?}")).because("it leaves the volume");
     if sub.starts_with('/') || sub.split('/').any(|p| p == "..") {
         return Err(bad());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Group;
-use tare_store::Durability;
+use tare_store::{ContainerRow, Durability};
 
 /// How `rm` removes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,13 +34,14 @@ pub(crate) struct Held {
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Sends a signal to a container's first process.
+    /// Sends a signal to a container's first process. Returns after SIGKILL when the container has ended.
     ///
     /// # Errors
     /// `Kind::State` if it does not run; `Kind::Invalid` for an unknown signal.
     pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
         let number = signal::parse(signal)?;
-        let (pidfd, _) = self.running(name, "kill container")?;
+        let (pidfd, view) = self.running(name, "kill container")?;
+        let watcher = self.watcher(&view.id);
         match tare_kernel::process::pidfd_signal(pidfd.as_fd(), number) {
             // It ended just now: as good as killed.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
@@ -49,6 +50,10 @@ impl Engine {
         if number == 9 {
             // A frozen process dies only once it is thawed.
             self.thaw_if_frozen(name)?;
+            // `kill` and then `rm` is how scripts end a container.
+            if !self.ended_within(&view.id, watcher.as_ref(), KILL_PATIENCE)? {
+                return Err(hangs("kill container", name));
+            }
         }
         Ok(())
     }
@@ -79,9 +84,7 @@ impl Engine {
         if self.ended_within(&record.id, watcher.as_ref(), KILL_PATIENCE)? {
             return Ok(());
         }
-        Err(Error::new(Kind::System, "stop container", name)
-            .because("it was killed, and has not gone after 10 seconds")
-            .hint("a process of it hangs in the kernel: look at `ps -o stat,wchan` of its processes"))
+        Err(hangs("stop container", name))
     }
 
     /// Waits until a container has ended, and says how.
@@ -177,31 +180,8 @@ impl Engine {
     /// `Kind::InUse` if it runs and `force` is not given.
     pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let row = self.store.container(name)?;
-        let view = match self.observe(&row) {
-            // A description that cannot be read is no reason to keep a container for ever.
-            Err(e) if e.kind() == Kind::Corrupt && options.force => {
-                self.recover_one(&row.id, None)?;
-                self.store.release_container(&row.id, Durability::Durable)?;
-                self.store.release_addresses(&row.id)?;
-                return self.store.remove_container_dir(&row.id);
-            }
-            // Recovery may have removed it just now.
-            Err(e) if e.kind() == Kind::NotFound && options.force => return Ok(()),
-            other => other?,
-        };
-        if matches!(view.state, State::Running | State::Paused) {
-            if !options.force {
-                return Err(Error::new(Kind::InUse, "remove container", name)
-                    .because(format!("it is {}", view.state.as_str()))
-                    .hint(format!("stop it first (tare stop {name}), or remove it by force (tare rm -f {name})")));
-            }
-            self.stop(&row.id, Some("KILL"), Some(10))?;
-        }
         let dirs = self.dirs(&row.id);
-        // The supervisor is about to finish taking things down: the lock comes free when it has.
-        let lock = dirs
-            .lock_within(KILL_PATIENCE)?
-            .ok_or_else(|| Error::new(Kind::InUse, "remove container", name).because("its supervisor does not end"))?;
+        let Some(lock) = self.lock_for_removal(&row, name, options)? else { return Ok(()) };
         let record = match dirs.record() {
             Ok(record) => record,
             // Removed at its end, by its supervisor.
@@ -221,6 +201,43 @@ impl Engine {
         let _ = dirs.remove_run();
         drop(lock);
         result
+    }
+
+    /// The lock of a container that does not run any more; `None` if it has gone meanwhile.
+    fn lock_for_removal(&self, row: &ContainerRow, name: &str, options: RemoveOptions) -> Result<Option<OwnedFd>> {
+        let dirs = self.dirs(&row.id);
+        let end = Instant::now() + KILL_PATIENCE;
+        loop {
+            let view = match self.observe(row) {
+                // A description that cannot be read is no reason to keep a container for ever.
+                Err(e) if e.kind() == Kind::Corrupt && options.force => {
+                    self.recover_one(&row.id, None)?;
+                    self.store.release_container(&row.id, Durability::Durable)?;
+                    self.store.release_addresses(&row.id)?;
+                    return self.store.remove_container_dir(&row.id).map(|()| None);
+                }
+                // Recovery may have removed it just now, or its supervisor at its end.
+                Err(e) if e.kind() == Kind::NotFound && options.force => return Ok(None),
+                Err(_) if !dirs.state.exists() => return Ok(None),
+                other => other?,
+            };
+            if matches!(view.state, State::Running | State::Paused) {
+                if !options.force {
+                    return Err(Error::new(Kind::InUse, "remove container", name)
+                        .because(format!("it is {}", view.state.as_str()))
+                        .hint(format!("stop it first (tare stop {name}), or remove it by force (tare rm -f {name})")));
+                }
+                self.stop(&row.id, Some("KILL"), Some(10))?;
+            }
+            // It is being started, and will be seen running; or taken down, and then the lock comes free.
+            if let Some(lock) = dirs.try_lock()? {
+                return Ok(Some(lock));
+            }
+            if Instant::now() >= end {
+                return Err(Error::new(Kind::InUse, "remove container", name).because("its supervisor does not end"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
@@ -300,7 +317,20 @@ impl Engine {
 
     fn ended_within(&self, id: &str, watcher: Option<&Attachment>, limit: Duration) -> Result<bool> {
         let end = Instant::now() + limit;
-        let Some(watcher) = watcher else { return Ok(!self.dirs(id).is_alive()?) };
+        let Some(watcher) = watcher else {
+            // Nobody listens any more: its end is being recorded just now.
+            let ended = || -> Result<bool> {
+                let dirs = self.dirs(id);
+                Ok(!dirs.is_alive()? || dirs.exit()?.is_some())
+            };
+            while !ended()? {
+                if Instant::now() >= end {
+                    return Ok(false);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            return Ok(true);
+        };
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let timeout = rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -316,6 +346,12 @@ impl Engine {
             }
         }
     }
+}
+
+fn hangs(operation: &'static str, name: &str) -> Error {
+    Error::new(Kind::System, operation, name)
+        .because("it was killed, and has not gone after 10 seconds")
+        .hint("a process of it hangs in the kernel: look at `ps -o stat,wchan` of its processes")
 }
 
 /// The old limits with the new ones over them, field by field.

@@ -169,7 +169,7 @@ impl Dirs {
 
     /// Takes the lock, without waiting; `None` if somebody holds it.
     pub(crate) fn try_lock(&self) -> Result<Option<OwnedFd>> {
-        std::fs::create_dir_all(&self.run).during("make", self.run.display())?;
+        make_private(&self.run)?;
         let path = self.run.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let fd = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
@@ -234,6 +234,13 @@ impl Dirs {
             Err(e) => Err(Error::io("probe lock", path.display(), e)),
         }
     }
+}
+
+/// Makes a directory and those above it as far as they are missing, for root alone: whoever reaches the socket in it can
+/// write to a container.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).during("make", path.display())
 }
 
 fn is_at(fd: &OwnedFd, path: &Path) -> bool {

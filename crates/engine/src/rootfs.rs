@@ -160,6 +160,12 @@ pub(crate) fn bind_root(path: &Path) -> Result<OwnedFd> {
 
 /// Fills an empty volume with what the image has at its target.
 pub(crate) fn copy_up(root: &OwnedFd, target: &str, data: &Path) -> Result<()> {
+    // Two containers may want to fill it at once. Not the directory itself: who has the volume could lock that for ever.
+    let above = data.parent().unwrap_or(data);
+    let lock = rustix::fs::open(above, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|e| Error::io("open", above.display(), e))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|e| Error::io("lock", above.display(), e))?;
     let mut entries = std::fs::read_dir(data).during("read", data.display())?;
     if entries.next().is_some() {
         return Ok(());

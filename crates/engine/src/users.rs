@@ -1,7 +1,7 @@
 //! `user[:group]` to numbers, by the container's own /etc/passwd and /etc/group.
 
-use rustix::fd::AsFd;
-use rustix::fs::OFlags;
+use rustix::fd::{AsFd, AsRawFd};
+use rustix::fs::{FileType, OFlags};
 use std::io::Read;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::launch::in_root;
@@ -44,7 +44,7 @@ fn resolve_in(passwd: &str, group: &str, user: &str, more: &[String]) -> Result<
     };
     let gid = match named_group {
         Some(g) => group_id(group, g)?,
-        None => entry.as_ref().and_then(|e| e.rest.first()).and_then(|g| g.parse().ok()).unwrap_or(0),
+        None => entry.as_ref().and_then(|e| e.rest.first()).and_then(|g| number(g)).unwrap_or(0),
     };
     let home = entry.as_ref().and_then(|e| e.rest.get(2)).filter(|h| !h.is_empty()).map_or("/", |h| h).to_owned();
     let mut groups = Vec::new();
@@ -85,6 +85,11 @@ fn bad(what: &'static str, name: &str, why: &str) -> Error {
         .hint("a number works without an entry: --user 1000:1000")
 }
 
+/// What a file may name. The highest number means "no change" to setresuid(2), that is root.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|n| *n <= i32::MAX as u32)
+}
+
 /// A line of passwd(5) or group(5): name, password, number, rest.
 struct Entry<'a> {
     name: &'a str,
@@ -96,16 +101,21 @@ impl<'a> Entry<'a> {
     fn parse(line: &'a str) -> Self {
         let mut fields = line.trim_end().split(':');
         let name = fields.next().unwrap_or_default();
-        let id = fields.nth(1).and_then(|f| f.parse().ok());
+        let id = fields.nth(1).and_then(number);
         Entry { name, id, rest: fields.collect() }
     }
 }
 
 /// At most 4 MiB of a file inside the root; empty if it cannot be read: images without users are common.
 fn read(root: impl AsFd, path: &str) -> String {
-    let Ok(fd) = in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK) else { return String::new() };
     let mut bytes = Vec::new();
-    let _ = std::fs::File::from(fd).take(4 << 20).read_to_end(&mut bytes);
+    // Looked at before it is opened: the image may have a device in this place, and opening some does something.
+    if let Ok(place) = in_root(root, path, OFlags::PATH)
+        && rustix::fs::fstat(&place).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
+        && let Ok(file) = std::fs::File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+    {
+        let _ = file.take(4 << 20).read_to_end(&mut bytes);
+    }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -137,5 +147,8 @@ mod tests {
         assert!(ids("root:nogroup", &[]).is_err());
         assert!(ids("4294967295", &[]).is_err());
         assert!(ids("root", &["nogroup"]).is_err());
+        let passwd = "evil:x:4294967295:4294967295::/:/bin/sh\n";
+        assert!(resolve_in(passwd, "", "evil", &[]).is_err());
+        assert!(resolve_in("", "g:x:4294967295:\n", "1", &["g".into()]).is_err());
     }
 }
