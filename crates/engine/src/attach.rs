@@ -125,7 +125,9 @@ impl Attachment {
         let mut buffer = vec![0; PACKET];
         loop {
             match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
-                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok((0, _)) => return Ok(None),
+                // The other side went without having read all that it was sent. Told once; what it sent comes next.
+                Err(rustix::io::Errno::CONNRESET) => {}
                 Ok((n, _)) => {
                     buffer.truncate(n);
                     return Ok(Some(buffer));

@@ -56,8 +56,7 @@ impl ExecSession {
     /// As ioctl(2).
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let Some(master) = &self.terminal else { return Ok(()) };
-        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(master, size).map_err(|e| Error::io("resize", "terminal", e))
+        set_size(master, rows, columns)
     }
 
     /// Sends a signal to it; one that has ended is no error.
@@ -153,6 +152,12 @@ impl Engine {
     }
 }
 
+/// Tells a terminal its size.
+pub(crate) fn set_size(master: &OwnedFd, rows: u16, columns: u16) -> Result<()> {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(master, size).map_err(|e| Error::io("resize", "terminal", e))
+}
+
 /// The namespaces in which the container differs from this process.
 fn foreign_namespaces(proc: &Path) -> Result<Vec<NamespaceKind>> {
     use NamespaceKind as K;
@@ -185,6 +190,9 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
         ExecSession { pidfd: init, terminal: None, stdin: None, stdout: None, stderr: None, warnings: Vec::new() };
     if request.tty {
         let (master, slave) = open_terminal(root)?;
+        if let Some((rows, columns)) = request.size {
+            set_size(&master, rows, columns)?;
+        }
         session.terminal = Some(master);
         return Ok((None, Some(slave), session));
     }

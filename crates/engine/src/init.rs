@@ -12,6 +12,7 @@ use tare_model::{Context, Error, Kind, Result};
 /// FPE, SEGV, SYS), and those by which a terminal would stop a background process that touches it (TTIN, TTOU).
 const FORWARDED: [i32; 21] = [1, 2, 3, 6, 10, 12, 13, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 27, 28, 29, 30];
 const SIGCHLD: i32 = 17;
+const SIGTTOU: i32 = 22;
 
 /// Runs `args` (command first) with `env` (`NAME=value`) until it ends; its exit code, 128 + n for signal n.
 ///
@@ -61,10 +62,12 @@ fn start(args: &[Vec<u8>], env: &[Vec<u8>]) -> Result<Child> {
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e))?;
     let child = process::clone(Namespaces::NONE, None, || -> Infallible {
-        process::reset_signals();
+        // Blocked, or the new group, which is not in the foreground yet, would be stopped by its own request.
+        let _blocked = process::signal_fd(&[SIGTTOU]);
         // A process group of its own, in the foreground if there is a terminal: keys reach the command only.
         let _ = rustix::process::setpgid(None, None);
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+        process::reset_signals();
         let mut failure = rustix::io::Errno::NOENT;
         for path in &candidates {
             let e = process::execve(path, &argv, &envp);

@@ -263,6 +263,8 @@ pub struct ExecRequest {
     pub workdir: Option<String>,
     /// Give it a pseudo-terminal.
     pub tty: bool,
+    /// Rows and columns of that terminal.
+    pub size: Option<(u16, u16)>,
     /// Keep standard input open.
     pub stdin: bool,
     /// All capabilities.

@@ -47,6 +47,13 @@ pub enum Attach {
     No,
     /// Yes: nothing of the output is missed.
     Yes,
+    /// Yes, and the container's terminal has this size before the program can ask for it.
+    Sized {
+        /// Lines.
+        rows: u16,
+        /// Characters in a line.
+        columns: u16,
+    },
 }
 
 /// A container that runs now.
@@ -150,7 +157,7 @@ impl Engine {
             Ok((socket, start)) => Ok(Started {
                 id: record.id.clone(),
                 name,
-                attachment: (attach == Attach::Yes).then(|| Attachment::over(socket)),
+                attachment: (attach != Attach::No).then(|| Attachment::over(socket)),
                 warnings: start.warnings,
             }),
             Err(e) => {
@@ -219,11 +226,11 @@ impl Engine {
             let _ = send(client, &[&[kind], &body.unwrap_or_default()[..]].concat(), SendFlags::NOSIGNAL);
         };
         let _ = rustix::process::setsid();
-        let e = match self.launch(&mut prepared) {
+        let e = match self.launch(&mut prepared, attach) {
             Ok(running) => {
                 let start = Start { warnings: prepared.status.warnings.clone() };
                 tell(STARTED, serde_json::to_vec(&start));
-                self.become_supervisor(&prepared, running, (attach == Attach::Yes).then_some(client))
+                self.become_supervisor(&prepared, running, (attach != Attach::No).then_some(client))
             }
             Err(e) => e,
         };
@@ -237,7 +244,7 @@ impl Engine {
     }
 
     /// Everything between the clone of the launcher and the running program.
-    fn launch(&self, prepared: &mut Prepared) -> Result<Running> {
+    fn launch(&self, prepared: &mut Prepared, attach: Attach) -> Result<Running> {
         let listen = listen(&prepared.dirs)?;
         let created = cgroup::create(&prepared.cgroup)?;
         self.fault("cgroup")?;
@@ -249,6 +256,9 @@ impl Engine {
             handles.add_mount(&mut prepared.plan, "/dev/shm", tree);
         }
         let master = handles.master()?;
+        if let (Some(master), Attach::Sized { rows, columns }) = (&master, attach) {
+            crate::exec::set_size(master, rows, columns)?;
+        }
         let (stdio, ends) =
             if master.is_some() { (None, Ends::default()) } else { pipes(prepared.record.request.stdin)? };
         let handles_cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };

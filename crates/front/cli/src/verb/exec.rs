@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::errors::{code, warn};
 use crate::meant;
 use crate::session::{Ended, Executed, Options, foreground};
-use crate::terminal::{DETACH_KEYS, DetachKeys};
+use crate::terminal::{self, DETACH_KEYS, DetachKeys};
 use clap::Args;
 use std::path::PathBuf;
 use tare_engine::request::ExecRequest;
@@ -90,6 +90,7 @@ fn request(args: &ExecArgs) -> Result<(String, ExecRequest)> {
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         tty: args.tty,
+        size: terminal::size().filter(|_| !args.detach),
         stdin: args.interactive,
         privileged: args.privileged,
         detach: args.detach,

@@ -67,7 +67,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     let cidfile = create::CidFile::reserve(args.container.cidfile.as_deref())?;
-    let started = engine.run(&request, if args.detach { Attach::No } else { Attach::Yes })?;
+    let started = engine.run(&request, if args.detach { Attach::No } else { attach() })?;
     cidfile.write(&started.id)?;
     started.warnings.iter().for_each(|w| warn(w));
     if args.detach {
@@ -75,6 +75,11 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
         return Ok(0);
     }
     hold(&engine, context, started, options)
+}
+
+/// Attached from the start, with the caller's terminal size.
+pub(super) fn attach() -> Attach {
+    terminal::size().map_or(Attach::Yes, |(rows, columns)| Attach::Sized { rows, columns })
 }
 
 /// How the foreground is held, as typed.
@@ -127,17 +132,31 @@ pub(super) fn exit_code(engine: &Engine, id: &str, ended: Ended) -> Result<u8> {
         Ended::Exit(code) => byte(code),
         Ended::Detached => 0,
         Ended::Signal(signal) => code::SIGNAL.saturating_add(byte(signal)),
-        // The supervisor has gone: what it, or whoever found it gone, has recorded is what is known.
-        Ended::Lost => match engine.container(id)?.exit {
-            Some(exit) => {
-                if let Some(reason) = &exit.reason {
-                    errors::warn(reason);
-                }
-                byte(exit.code)
-            }
-            None => return Err(Error::new(Kind::State, "follow", id).because("its supervisor went away")),
-        },
+        Ended::Lost => byte(lost(engine, id)?),
     })
+}
+
+/// The supervisor has gone without a word: what whoever found it gone has recorded is what is known.
+fn lost(engine: &Engine, id: &str) -> Result<i32> {
+    const KILLED: i32 = 137;
+    // Its connection closes a moment before its lock, by which it counts as alive.
+    for _ in 0..100 {
+        match engine.container(id) {
+            Ok(container) => {
+                if let Some(exit) = container.exit {
+                    exit.reason.iter().for_each(|reason| errors::warn(reason));
+                    return Ok(exit.code);
+                }
+            }
+            Err(e) if e.kind() == Kind::NotFound => {
+                errors::warn("supervisor lost");
+                return Ok(KILLED);
+            }
+            Err(e) => return Err(e),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Err(Error::new(Kind::State, "follow", id).because("its supervisor went away"))
 }
 
 /// An exit code of a process is 0 to 255.

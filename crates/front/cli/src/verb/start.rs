@@ -1,5 +1,5 @@
 use super::Build;
-use super::run::{SessionOptions, check_terminal, hold};
+use super::run::{SessionOptions, attach, check_terminal, hold};
 use crate::context::Context;
 use crate::errors::{each, warn};
 use crate::out;
@@ -45,7 +45,7 @@ pub(super) fn main(args: StartArgs, context: &Context) -> Result<u8> {
     let request = engine.container(name)?.request;
     let input = args.interactive && request.stdin;
     check_terminal(input, request.tty)?;
-    let started = engine.start(name, Attach::Yes)?;
+    let started = engine.start(name, attach())?;
     started.warnings.iter().for_each(|w| warn(w));
     hold(&engine, context, started, SessionOptions { input, tty: request.tty, proxy_signals: true, detach })
 }
