@@ -80,14 +80,14 @@ pub(crate) fn status(c: &Container, now: Timestamp) -> String {
     }
 }
 
-/// Published ports, and those that are only exposed.
+/// Ports that are only exposed, then the published ones, in docker's order.
 fn ports(c: &Container) -> String {
-    let mut all: Vec<String> =
-        c.ports.iter().map(|p| format!("{}:{}->{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol)).collect();
     let published: Vec<String> = c.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol)).collect();
-    if c.state == State::Running {
-        all.extend(c.request.expose.iter().filter(|e| !published.contains(e)).cloned());
-    }
+    let mut all: Vec<String> = match c.state {
+        State::Running => c.request.expose.iter().filter(|e| !published.contains(e)).cloned().collect(),
+        _ => Vec::new(),
+    };
+    all.extend(c.ports.iter().map(|p| format!("{}:{}->{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol)));
     all.join(", ")
 }
 
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(field("ID"), "0123456789ab");
         assert_eq!(field("Command"), "\"sh -c echo a long c…\"");
         assert_eq!(field("Status"), "Up About an hour");
-        assert_eq!(field("Ports"), "0.0.0.0:8080->80/tcp, 90/tcp");
+        assert_eq!(field("Ports"), "90/tcp, 0.0.0.0:8080->80/tcp");
         assert_eq!(
             (field("Mounts"), field("Networks"), field("Labels")),
             ("data".into(), "bridge".into(), "a=1".into())

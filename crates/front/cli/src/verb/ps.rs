@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tare_engine::Engine;
-use tare_engine::view::{Container, State};
-use tare_model::{Digest, Result};
+use tare_engine::view::{Container, Port, State};
+use tare_model::{Digest, Error, Kind, Result};
 
 pub(super) const ARGS: Build = <PsArgs as Args>::augment_args;
 
@@ -135,6 +135,7 @@ impl<'a> Selection<'a> {
         let created = |key: &str| -> Result<Option<String>> {
             filters.get(key).last().map(|name| engine.container(name).map(|c| c.created_at)).transpose()
         };
+        check(filters)?;
         let found = |name: &String| engine.store().image(name).ok().map(|image| (name.clone(), image.id));
         let ancestors = filters.get("ancestor").iter().filter_map(found).collect();
         Ok(Selection { filters, before: created("before")?, since: created("since")?, ancestors })
@@ -156,11 +157,41 @@ impl<'a> Selection<'a> {
                 c.mounts.iter().any(|m| m.name.as_deref() == Some(v) || m.target == v || m.source == v)
             })
             && f.any("network", |v| container_row::network(c) == v)
-            && f.any("publish", |v| c.ports.iter().any(|p| port_matches(v, p.host_port, &p.protocol)))
+            && f.any("publish", |v| {
+                let either =
+                    |p: &Port| [p.host_port, p.container_port].iter().any(|n| port_matches(v, *n, &p.protocol));
+                c.ports.iter().any(either)
+            })
             && f.any("expose", |v| exposed(c).any(|(port, protocol)| port_matches(v, port, protocol)))
             && self.before.as_ref().is_none_or(|t| c.created_at < *t)
             && self.since.as_ref().is_none_or(|t| c.created_at > *t)
     }
+}
+
+/// Docker's states; a container is never in some of them.
+const STATES: [&str; 7] = ["created", "running", "paused", "exited", "restarting", "removing", "dead"];
+
+/// Refuses values that could never match: a list that is empty by mistake looks like a true one.
+fn check(filters: &Filters) -> Result<()> {
+    let bad = |key: &str, value: &str, why: String| {
+        Err(Error::new(Kind::Invalid, "invalid", format!("--filter \"{key}={value}\"")).because(why))
+    };
+    for value in filters.get("status") {
+        if !STATES.contains(&value.as_str()) {
+            return bad("status", value, format!("there are {}", STATES.join(", ")));
+        }
+    }
+    for value in filters.get("exited") {
+        if value.parse::<i32>().is_err() {
+            return bad("exited", value, "expected an exit code".to_owned());
+        }
+    }
+    for value in filters.get("name") {
+        if value.contains(['*', '+', '?', '[', ']', '(', ')', '{', '}', '|', '\\']) {
+            return bad("name", value, "of regular expressions only ^ and $ are supported yet".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Docker's is a regular expression; `^`, `$` and plain text are what people write.
@@ -219,6 +250,7 @@ mod tests {
             &["volume=/data"],
             &["network=bridge"],
             &["publish=8080"],
+            &["publish=80"],
             &["publish=8000-9000/tcp"],
             &["expose=90"],
         ] {
@@ -230,7 +262,7 @@ mod tests {
             &["label=a=2"],
             &["label=a", "label=b"],
             &["exited=0"],
-            &["publish=80"],
+            &["publish=81"],
             &["expose=90/udp"],
             &["network=host"],
         ] {
