@@ -3,12 +3,15 @@
 
 mod archives;
 mod changes;
+mod cli;
 mod containers;
 mod copying;
 mod docs;
 mod exec;
 mod failures;
 mod faults;
+mod flags;
+mod formats;
 mod images;
 mod isolation;
 mod life;
