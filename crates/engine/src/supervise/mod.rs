@@ -92,6 +92,7 @@ pub fn supervise(handover: &str) -> Result<()> {
         outputs,
         clients,
         unwritten: Vec::new(),
+        stdin_ends: false,
         log: Log::open(&dirs.log()),
         stop_signal: handover.stop_signal,
     };
@@ -99,6 +100,8 @@ pub fn supervise(handover: &str) -> Result<()> {
     let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     let status = supervisor.watch();
     engine.finish(&handover.id, status, Held { lock, ports }, |exit| supervisor.announce(exit));
+    // All that was held of the container goes before.
+    linger(supervisor.into_clients());
     Ok(())
 }
 
@@ -118,6 +121,8 @@ struct Supervisor {
     clients: Vec<Peer>,
     /// Input that the container did not take yet.
     unwritten: Vec<u8>,
+    /// No more input comes: the container sees its end behind what is unwritten.
+    stdin_ends: bool,
     log: Log,
     stop_signal: i32,
 }
@@ -133,26 +138,19 @@ enum Source {
     Client(usize),
 }
 
-/// How long a client may take nothing, once the container has ended, before it is left behind.
-const PATIENCE: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+/// Chunks read from each output once the first process has ended: more than a pipe holds. A process that outlived it (in
+/// another PID namespace than its own) may go on writing for ever.
+const LAST_CHUNKS: usize = 256;
 
 impl Supervisor {
-    /// Relays until the first process has ended and its output is delivered.
+    /// Relays until the first process has ended and its output is read.
     fn watch(&mut self) -> Exit {
         for fd in self.outputs.iter().map(|o| o.fd.as_fd()).chain(self.stdin.iter().map(AsFd::as_fd)) {
             let _ = rustix::io::ioctl_fionbio(fd, true);
         }
         let mut exit = None;
-        loop {
-            let congested = self.clients.iter().any(Peer::is_congested);
-            if exit.is_some() && !congested && !self.drain() {
-                break;
-            }
-            let ready = self.wait(exit.is_some(), congested);
-            if exit.is_some() && ready.is_empty() {
-                self.clients.retain(|c| !c.is_congested());
-            }
-            for source in ready {
+        while exit.is_none() {
+            for source in self.wait() {
                 match source {
                     Source::Pid => exit = exit.or_else(|| reap(self.pidfd.as_fd())),
                     Source::Signals => self.asked_to_end(),
@@ -165,24 +163,30 @@ impl Supervisor {
             self.outputs.retain(|o| !o.ended);
             self.clients.retain(Peer::is_open);
         }
+        // For clients that are behind, too: they get it in their own time.
+        for i in 0..self.outputs.len() {
+            for _ in 0..LAST_CHUNKS {
+                if !self.relay(i) {
+                    break;
+                }
+            }
+        }
         exit.unwrap_or_default()
     }
 
     /// Waits for something to do. Entries are rebuilt each time: they are few, and their set changes.
-    fn wait(&self, ended: bool, congested: bool) -> Vec<Source> {
+    fn wait(&self) -> Vec<Source> {
         let mut sources = Vec::with_capacity(8);
         let mut polled = Vec::with_capacity(8);
-        if !ended {
-            sources.extend([Source::Pid, Source::Signals]);
-            polled.push(PollFd::new(&self.pidfd, PollFlags::IN));
-            polled.push(PollFd::new(&self.signals, PollFlags::IN));
-            if let Some(l) = &self.listen {
-                sources.push(Source::Listen);
-                polled.push(PollFd::new(l, PollFlags::IN));
-            }
+        sources.extend([Source::Pid, Source::Signals]);
+        polled.push(PollFd::new(&self.pidfd, PollFlags::IN));
+        polled.push(PollFd::new(&self.signals, PollFlags::IN));
+        if let Some(l) = &self.listen {
+            sources.push(Source::Listen);
+            polled.push(PollFd::new(l, PollFlags::IN));
         }
         // A client that is behind holds the output back: nothing is dropped, nothing piles up.
-        if !congested {
+        if !self.clients.iter().any(Peer::is_congested) {
             for (i, o) in self.outputs.iter().enumerate() {
                 sources.push(Source::Output(i));
                 polled.push(PollFd::new(&o.fd, PollFlags::IN));
@@ -199,7 +203,7 @@ impl Supervisor {
             sources.push(Source::Client(i));
             polled.push(PollFd::from_borrowed_fd(c.fd(), flags));
         }
-        match poll(&mut polled, ended.then_some(&PATIENCE)) {
+        match poll(&mut polled, None) {
             Ok(_) => {}
             Err(Errno::INTR) => return Vec::new(),
             // Out of memory in the kernel: not to spin is all that can be done.
@@ -229,11 +233,6 @@ impl Supervisor {
         true
     }
 
-    /// Relays what is there already. False when nothing was.
-    fn drain(&mut self) -> bool {
-        (0..self.outputs.len()).any(|i| self.relay(i))
-    }
-
     fn accept(&mut self) {
         let Some(listen) = &self.listen else { return };
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
@@ -255,7 +254,10 @@ impl Supervisor {
                 }
             }
             // The end of a terminal's input is a character, which the client sends as such.
-            [STDIN_END] if self.master.is_none() => self.stdin = None,
+            [STDIN_END] if self.master.is_none() => {
+                self.stdin_ends = true;
+                self.write_input();
+            }
             [RESIZE, a, b, c, d] => {
                 if let Some(master) = &self.master {
                     let size = rustix::termios::Winsize {
@@ -288,6 +290,9 @@ impl Supervisor {
             }
         }
         self.unwritten.shrink_to(0);
+        if self.stdin_ends {
+            self.stdin = None;
+        }
     }
 
     fn asked_to_end(&mut self) {
@@ -298,15 +303,30 @@ impl Supervisor {
         }
     }
 
+    fn into_clients(self) -> Vec<Peer> {
+        self.clients
+    }
+
     /// The last word to everybody.
     fn announce(&mut self, exit: &Exit) {
         self.listen = None;
         let mut packet = vec![EXIT];
         if serde_json::to_writer(&mut packet, exit).is_ok() {
-            for mut client in self.clients.drain(..) {
-                client.send(&packet);
-            }
+            self.clients.iter_mut().for_each(|client| client.send(&packet));
         }
+        self.clients.retain(Peer::is_congested);
+    }
+}
+
+/// Stays for clients that are behind, until they have taken everything or are gone.
+fn linger(mut clients: Vec<Peer>) {
+    while !clients.is_empty() {
+        let mut polled: Vec<_> = clients.iter().map(|c| PollFd::from_borrowed_fd(c.fd(), PollFlags::OUT)).collect();
+        if poll(&mut polled, None).is_err_and(|e| e != Errno::INTR) {
+            return;
+        }
+        clients.iter_mut().for_each(Peer::flush);
+        clients.retain(Peer::is_congested);
     }
 }
 

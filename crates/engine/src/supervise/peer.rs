@@ -4,20 +4,22 @@ use crate::attach::{HELLO, SENDS_INPUT, STDIN, STDIN_END, WANTS_OUTPUT};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::collections::VecDeque;
 
 #[derive(Debug)]
 pub(super) struct Peer {
     fd: OwnedFd,
     /// What it said that it wants; nothing before its hello.
     flags: Option<u8>,
-    /// The packet that it did not take yet. One is enough: nothing is read for it meanwhile.
-    unsent: Option<Vec<u8>>,
+    /// Packets that it did not take yet. One while the container runs, as nothing is read for it meanwhile; at the end
+    /// all that there was.
+    unsent: VecDeque<Vec<u8>>,
     open: bool,
 }
 
 impl Peer {
     pub(super) fn new(fd: OwnedFd, flags: Option<u8>) -> Self {
-        Peer { fd, flags, unsent: None, open: true }
+        Peer { fd, flags, unsent: VecDeque::new(), open: true }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -29,7 +31,7 @@ impl Peer {
     }
 
     pub(super) fn is_congested(&self) -> bool {
-        self.open && self.unsent.is_some()
+        self.open && !self.unsent.is_empty()
     }
 
     pub(super) fn wants_output(&self) -> bool {
@@ -37,16 +39,29 @@ impl Peer {
     }
 
     pub(super) fn send(&mut self, packet: &[u8]) {
-        match send(&self.fd, packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(_) => {}
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => self.unsent = Some(packet.to_vec()),
-            Err(_) => self.open = false,
+        if self.is_congested() || !self.takes(packet) {
+            self.unsent.push_back(packet.to_vec());
         }
     }
 
     pub(super) fn flush(&mut self) {
-        if let Some(packet) = self.unsent.take() {
-            self.send(&packet);
+        while let Some(packet) = self.unsent.pop_front() {
+            if !self.takes(&packet) {
+                self.unsent.push_front(packet);
+                return;
+            }
+        }
+    }
+
+    /// False if it cannot take the packet now.
+    fn takes(&mut self, packet: &[u8]) -> bool {
+        match send(&self.fd, packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) => true,
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => false,
+            Err(_) => {
+                self.open = false;
+                true
+            }
         }
     }
 
