@@ -232,10 +232,7 @@ fn users_and_groups_are_looked_up_in_the_images_own_files() {
     assert_eq!(of(&["-u", "777"]), "777 888 888 999 /here");
     assert_eq!(of(&["-u", "4321"]), "4321 0 0 /");
     assert_eq!(of(&["-u", "4321:555"]), "4321 555 555 /");
-    assert_eq!(
-        of(&["-u", "www-data", "--group-add", "named", "--group-add", "31"]),
-        "777 888 888 31 555 999 /here"
-    );
+    assert_eq!(of(&["-u", "www-data", "--group-add", "named", "--group-add", "31"]), "777 888 888 31 555 999 /here");
     for (user, word) in
         [("nobody", "nobody"), ("www-data:nogroup", "nogroup"), ("-1", "-1"), ("4294967295", "4294967295")]
     {
