@@ -116,14 +116,8 @@ fn capabilities_are_exactly_those_asked_for() {
     host.busybox();
     // CapInh, CapPrm, CapEff, CapBnd, CapAmb
     let of = |flags: &[&str]| sets(&sh(&host, flags, "grep ^Cap /proc/self/status"));
-    let bounding = sets(
-        &std::fs::read_to_string("/proc/self/status")
-            .unwrap()
-            .lines()
-            .find(|l| l.starts_with("CapBnd"))
-            .unwrap()
-            .to_owned(),
-    )[0];
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let bounding = sets(own.lines().find(|l| l.starts_with("CapBnd")).unwrap())[0];
     let root = |mask: u64| vec![0, mask, mask, mask, 0];
     assert_eq!(of(&[]), root(DEFAULT));
     assert_eq!(of(&["--cap-add", "NET_ADMIN"]), root(DEFAULT | 1 << 12));

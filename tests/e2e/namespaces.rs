@@ -285,8 +285,8 @@ fn mounts_made_inside_stay_inside_and_the_other_way_round() {
     let points = host.ok(&["exec", "box", "sh", "-c", "cut -d' ' -f5 /proc/self/mountinfo"]);
     let known = ["/", "/proc", "/dev", "/sys", "/etc/", "/shared", &format!("/{inner}")];
     for point in points.lines() {
-        let fits = |k: &&str| point == *k || (*k != "/" && point.starts_with(&format!("{}/", k.trim_end_matches('/'))));
-        assert!(known.iter().any(|k| fits(&k)), "{point}\n{points}");
+        let fits = |k: &str| point == k || (k != "/" && point.starts_with(&format!("{}/", k.trim_end_matches('/'))));
+        assert!(known.iter().any(|k| fits(k)), "{point}\n{points}");
     }
     // The root of the mount namespace is the container's, so no way leads up.
     assert_eq!(host.ok(&["exec", "box", "sh", "-c", "ls /../../../.."]), host.ok(&["exec", "box", "ls", "/"]));

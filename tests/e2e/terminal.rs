@@ -229,10 +229,10 @@ fn several_clients_see_the_same_and_any_may_type() {
     host.ok(&run(&["-di", "--name", "box"], &["sh", "-c", "while read l; do echo \"heard $l\"; done; exit 8"]));
     let mut clients: Vec<Running> =
         (0..3).map(|_| Running::interactive(&mut host.command(&["attach", "box"]))).collect();
-    for i in 0..clients.len() {
-        clients[i].write(format!("{i}\n").as_bytes());
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.write(format!("{i}\n").as_bytes());
         let line = format!("heard {i}\n");
-        assert!(eventually(SOON, || clients[i].printed().0.contains(&line)), "{i}");
+        assert!(eventually(SOON, || client.printed().0.contains(&line)), "{i}");
     }
     clients.iter().for_each(|c| assert!(eventually(SOON, || c.printed().0.contains("heard 2"))));
     for client in clients {
