@@ -268,7 +268,9 @@ fn starting_again_keeps_the_files() {
     assert!(host.ok(&["diff", "box"]).contains("D /etc/group"));
     host.ok(&["create", "--name", "long", "--network", "none", "busybox", "sleep", "1000"]);
     host.ok(&["start", "long"]);
-    assert!(host.fails(&["start", "long"], 1).contains("running already"));
+    let pid = state(&host, "long", "Pid");
+    assert_eq!(host.ok(&["start", "long"]), "long");
+    assert_eq!(state(&host, "long", "Pid"), pid, "it runs already, and is left alone");
     let first = state(&host, "long", "Pid");
     host.ok(&["stop", "-t", "0", "long"]);
     host.ok(&["start", "long"]);

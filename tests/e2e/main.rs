@@ -23,6 +23,7 @@ mod network;
 mod observe;
 mod portability;
 mod registry;
+mod regressions;
 mod rootfs;
 mod scale;
 mod signals;

@@ -125,13 +125,14 @@ impl Engine {
         }
     }
 
-    /// Removes run directories that no container has: of makers that were killed before they had reserved anything.
+    /// Removes run directories that no container has: of makers that were killed before they had reserved anything, and
+    /// of removers that were killed after they had let go of the name.
     fn sweep_run(&self, rows: &[ContainerRow]) {
         let Ok(entries) = std::fs::read_dir(self.config.run.join("containers")) else { return };
         for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             // One that is being made is alive: its maker holds the lock.
             let dirs = self.dirs(&name);
-            if !rows.iter().any(|r| r.id == name) && matches!(dirs.is_alive(), Ok(false)) && dirs.record().is_err() {
+            if !rows.iter().any(|r| r.id == name) && matches!(dirs.is_alive(), Ok(false)) {
                 let _ = self.recover_one(&name, None);
             }
         }
@@ -159,7 +160,9 @@ impl Engine {
         // A launcher that was killed lets go of its lock a moment after its socket is seen to close.
         let patience = if failed.is_some() { Duration::from_secs(2) } else { Duration::ZERO };
         let Some(lock) = dirs.lock_within(patience)? else { return Ok(()) };
-        let record = dirs.record().ok();
+        // Without a row it is no container, whatever its directory says.
+        let has_row = !matches!(self.store.container(id), Err(e) if e.kind() == Kind::NotFound);
+        let record = dirs.record().ok().filter(|_| has_row);
         let status = dirs.status()?.unwrap_or_else(|| Status { cgroup: self.cgroup_path(id), ..Status::default() });
         let failures = self.take_down(record.as_ref(), id, &status);
         let begun = dirs.begun().ok().flatten();

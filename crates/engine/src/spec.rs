@@ -18,6 +18,8 @@ use tare_runtime::security::{capability, seccomp};
 pub(crate) struct Facts {
     /// Namespaces of other containers to join: `/proc/PID/ns/…`.
     pub(crate) join: BTreeMap<NamespaceKind, PathBuf>,
+    /// The first process of each of those containers.
+    pub(crate) joined: Vec<rustix::fd::OwnedFd>,
     /// Devices to make, looked up on the host.
     pub(crate) devices: Vec<LinuxDevice>,
     /// Rules that let them be used.

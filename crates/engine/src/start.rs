@@ -16,13 +16,13 @@
 
 use crate::attach::{Attachment, FAILED, STARTED, Start};
 use crate::record::{Begun, Dirs, Durable, Record, Status, boot_id, start_time, write_json};
-use crate::request::{NamespaceMode, NetworkMode, RunRequest};
+use crate::request::{MountKind, NamespaceMode, NetworkMode, RunRequest};
 use crate::spec::{self, Facts};
 use crate::supervise::Handover;
 use crate::users;
 use crate::view::State;
 use crate::{Engine, device, network, rootfs, time};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use std::convert::Infallible;
@@ -34,8 +34,8 @@ use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
 use tare_runtime::cgroup::{self, CgroupPlan, Layout};
 use tare_runtime::launch::{self, CgroupHandles, Stdio};
-use tare_runtime::plan::LaunchPlan;
-use tare_store::Durability;
+use tare_runtime::plan::{LaunchPlan, MountPlan, Source, Step};
+use tare_store::{ContainerRow, Durability};
 
 /// How long a start waits for the last run's supervisor, which takes things down after its client was answered.
 const TEARDOWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -80,6 +80,11 @@ struct Prepared {
     plan: LaunchPlan,
     ports: Reservation,
     status: Status,
+    /// First processes of the containers whose namespaces are joined.
+    joined: Vec<OwnedFd>,
+    /// Kept open for the plan, which names them by number.
+    #[expect(dead_code, reason = "open is all that they must be")]
+    subpaths: Vec<OwnedFd>,
 }
 
 impl Engine {
@@ -97,23 +102,45 @@ impl Engine {
         started
     }
 
-    /// Starts a container that was created or has ended.
+    /// Starts a container that was created or has ended. One that runs already is left as it is, as docker does.
     ///
     /// # Errors
-    /// `Kind::State` if it runs already; what the start meets.
+    /// `Kind::State` if it is paused, or being started just now; what the start meets.
     pub fn start(&self, name: &str, attach: Attach) -> Result<Started> {
-        let (row, record) = self.find(name)?;
+        let row = self.store.container(name)?;
         match self.observe(&row)?.state {
-            State::Running | State::Paused => {
-                return Err(Error::new(Kind::State, "start container", name).because("it is running already"));
+            State::Paused => {
+                return Err(Error::new(Kind::State, "start container", name)
+                    .because("it is paused")
+                    .hint(format!("tare unpause {name}")));
             }
+            State::Running => return self.started_already(&row, attach),
             State::Created | State::Exited => {}
         }
         let busy =
             || Error::new(Kind::State, "start container", name).because("it is being started or stopped just now");
         // The supervisor of its last run may be about to finish taking things down.
-        let lock = self.dirs(&record.id).lock_within(TEARDOWN_PATIENCE)?.ok_or_else(busy)?;
-        self.start_record(&record, lock, attach)
+        let dirs = self.dirs(&row.id);
+        let Some(lock) = dirs.lock_within(TEARDOWN_PATIENCE)? else {
+            // Or somebody else has started it meanwhile.
+            return match self.observe(&row)?.state {
+                State::Running => self.started_already(&row, attach),
+                _ => Err(busy()),
+            };
+        };
+        // Only under the lock is it certain what it is, and whether it still is there.
+        match self.find(&row.id) {
+            Ok((_, record)) => self.start_record(&record, lock, attach),
+            Err(e) => {
+                let _ = dirs.remove_run();
+                Err(e)
+            }
+        }
+    }
+
+    fn started_already(&self, row: &ContainerRow, attach: Attach) -> Result<Started> {
+        let attachment = if attach == Attach::No { None } else { Some(self.attach(&row.id)?) };
+        Ok(Started { id: row.id.clone(), name: row.name.clone(), attachment, warnings: Vec::new() })
     }
 
     /// What `run` would do, as data: the record, the specification, the plans.
@@ -161,8 +188,10 @@ impl Engine {
                 warnings: start.warnings,
             }),
             Err(e) => {
-                // Whatever was begun is taken down by the one who begun it, or, if that one was killed, here.
-                let _ = self.recover_one(&record.id, Some(&e));
+                // A launcher takes down what it began, the run directory last; unless it was killed.
+                if self.run_dir(&record.id).exists() {
+                    let _ = self.recover_one(&record.id, Some(&e));
+                }
                 Err(e)
             }
         }
@@ -175,15 +204,16 @@ impl Engine {
         rootfs::fill_volumes(&root, record)?;
         self.fault("rootfs")?;
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
-        make_workdir(&root, record)?;
         self.write_etc(record, &dirs.run)?;
-        let facts = self.facts(record)?;
+        let mut facts = self.facts(record)?;
+        let joined = std::mem::take(&mut facts.joined);
         let cgroup_path = self.cgroup_path(&record.id);
         let spec = spec::spec(record, &identity, &facts, &cgroup_path);
         let mut plan = tare_runtime::plan::plan(&spec)?;
         if record.request.init {
             plan.process.init = Some(spec::INIT_PATH.to_owned());
         }
+        let subpaths = self.open_subpaths(record, &mut plan)?;
         let layout = self.layout()?.clone();
         let resources = spec.linux.and_then(|l| l.resources).unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &cgroup_path, &resources)?;
@@ -201,7 +231,29 @@ impl Engine {
         write_json(&dirs.state, "started.json", &begun, Durable::No)?;
         dirs.write_status(&status)?;
         self.fault("status")?;
-        Ok(Prepared { record: record.clone(), dirs, lock, root, layout, cgroup, plan, ports, status })
+        Ok(Prepared { record: record.clone(), dirs, lock, root, layout, cgroup, plan, ports, status, joined, subpaths })
+    }
+
+    /// Opens what volumes are asked for only in part, beneath the volume, and has the plan bind that: another container
+    /// with the volume may put a link to anywhere in its place at any time.
+    fn open_subpaths(&self, record: &Record, plan: &mut LaunchPlan) -> Result<Vec<OwnedFd>> {
+        let mut out = Vec::new();
+        for mount in &record.mounts {
+            let MountKind::Volume { subpath: Some(path), .. } = &mount.request.kind else { continue };
+            let volume = self.store.volume(mount.volume.as_deref().unwrap_or_default())?.path;
+            let fail = |e| Error::io("use volume path", format!("{path:?}"), e);
+            let data = rustix::fs::open(&volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let place = launch::in_root(data.map_err(fail)?, path, OFlags::PATH).map_err(fail)?;
+            for step in &mut plan.steps {
+                if let Step::Mount(MountPlan { target, source: Source::Bind(bind), .. }) = step
+                    && *target == mount.request.target
+                {
+                    bind.path = format!("/proc/self/fd/{}", place.as_raw_fd()).into();
+                }
+            }
+            out.push(place);
+        }
+        Ok(out)
     }
 
     /// Clones the launcher and waits for its word.
@@ -237,8 +289,9 @@ impl Engine {
         // Whatever exists is in the status: taken down here, by whoever holds the lock.
         let failures = self.take_down(Some(&prepared.record), &prepared.record.id, &prepared.status);
         drop(failures);
-        let _ = prepared.dirs.remove_run();
+        // Before the lock goes: begun, and nobody there, would be taken for lost.
         let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
+        let _ = prepared.dirs.remove_run();
         tell(FAILED, serde_json::to_vec(&e));
         process::exit_now(1)
     }
@@ -263,6 +316,7 @@ impl Engine {
             if master.is_some() { (None, Ends::default()) } else { pipes(prepared.record.request.stdin)? };
         let handles_cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
         let mut child = launch::spawn(&prepared.plan, handles, stdio, handles_cgroup)?;
+        prepared.joined.iter().try_for_each(still_there)?;
         prepared.status.pid = child.pid();
         prepared.status.pid_start = start_time(child.pid()).unwrap_or_default();
         self.fault("clone")?;
@@ -372,7 +426,9 @@ impl Engine {
         }
         let mut join = |kind, mode: &NamespaceMode, file: &str| -> Result<()> {
             if let NamespaceMode::Container(name) = mode {
-                facts.join.insert(kind, self.namespace_of(name, file)?);
+                let (path, process) = self.namespace_of(name, file)?;
+                facts.join.insert(kind, path);
+                facts.joined.push(process);
             }
             Ok(())
         };
@@ -390,30 +446,36 @@ impl Engine {
         Ok(facts)
     }
 
-    fn namespace_of(&self, name: &str, file: &str) -> Result<PathBuf> {
-        let target = self.container(name)?;
-        let pid = target.pid.ok_or_else(|| {
-            Error::new(Kind::State, "join container", name)
-                .because("it is not running")
-                .hint(format!("tare start {name}"))
-        })?;
-        Ok(PathBuf::from(format!("/proc/{pid}/ns/{file}")))
+    /// The path of a container's namespace and its first process. Once the path is open, look whether that is
+    /// [`still_there`]: its number may be another process's by then.
+    fn namespace_of(&self, name: &str, file: &str) -> Result<(PathBuf, OwnedFd)> {
+        let row = self.store.container(name)?;
+        let (process, view) = self.running(&row.name, "join container")?;
+        Ok((PathBuf::from(format!("/proc/{}/ns/{file}", view.pid.unwrap_or_default())), process))
     }
 
     /// With another container's IPC goes its /dev/shm: a copy of that mount, made inside its mount namespace.
     fn shared_memory(&self, record: &Record) -> Result<Option<OwnedFd>> {
         let NamespaceMode::Container(name) = &record.request.ipc else { return Ok(None) };
-        let namespace = self.namespace_of(name, "mnt")?;
+        let (namespace, process) = self.namespace_of(name, "mnt")?;
         let open = |path: &std::path::Path| {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| Error::io("open", path.display(), e))
         };
         let (there, back) = (open(&namespace)?, open(std::path::Path::new("/proc/self/ns/mnt"))?);
+        still_there(&process)?;
         process::setns(there.as_fd(), Namespaces::MOUNT).during("look into container", name)?;
         let tree = launch::clone_mount("/dev/shm");
         process::setns(back.as_fd(), Namespaces::MOUNT).during("come back from container", name)?;
         tree.map(Some)
     }
+}
+
+fn still_there(process: &OwnedFd) -> Result<()> {
+    process::pidfd_signal(process.as_fd(), 0).map_err(|_| {
+        Error::new(Kind::State, "join container", "")
+            .because("the container whose namespaces are shared has just ended")
+    })
 }
 
 /// What the launcher holds of a running container.
@@ -456,12 +518,4 @@ fn listen(dirs: &Dirs) -> Result<OwnedFd> {
     rustix::net::bind(&socket, &crate::attach::socket_name(directory.as_fd())?).map_err(fail)?;
     rustix::net::listen(&socket, 128).map_err(fail)?;
     Ok(socket)
-}
-
-/// WORKDIR is made if it is missing, as docker does.
-fn make_workdir(root: &OwnedFd, record: &Record) -> Result<()> {
-    if record.cwd == "/" || record.request.read_only {
-        return Ok(());
-    }
-    launch::mkdir_in_root(root, &record.cwd).map(drop).during("make working directory", &record.cwd)
 }
