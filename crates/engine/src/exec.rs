@@ -223,7 +223,7 @@ fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let (stat, fs) = (fstat(&place).map_err(fail)?, fstatfs(&place).map_err(fail)?);
     let genuine = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(5, 2)
-        && fs.f_type as i64 == DEVPTS;
+        && fs.f_type == DEVPTS;
     if !genuine {
         return Err(Error::new(Kind::Denied, "open terminal", "/dev/pts/ptmx").because("it is not a devpts"));
     }

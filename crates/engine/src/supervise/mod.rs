@@ -247,11 +247,9 @@ impl Supervisor {
         client.flush();
         let Some(n) = client.receive(&mut packet) else { return };
         match packet[..n] {
-            [STDIN, ref bytes @ ..] => {
-                if self.stdin.is_some() {
-                    self.unwritten.extend_from_slice(bytes);
-                    self.write_input();
-                }
+            [STDIN, ref bytes @ ..] if self.stdin.is_some() => {
+                self.unwritten.extend_from_slice(bytes);
+                self.write_input();
             }
             // The end of a terminal's input is a character, which the client sends as such.
             [STDIN_END] if self.master.is_none() => {

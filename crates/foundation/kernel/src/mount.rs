@@ -55,12 +55,8 @@ pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, attributes: Attributes, 
         propagation: u64,
         userns_fd: u64,
     }
-    let attr = MountAttr {
-        set: attributes.set,
-        clear: attributes.clear,
-        propagation: attributes.propagation,
-        userns_fd: 0,
-    };
+    let attr =
+        MountAttr { set: attributes.set, clear: attributes.clear, propagation: attributes.propagation, userns_fd: 0 };
     let mut flags = libc::AT_SYMLINK_NOFOLLOW as u32;
     if path.is_empty() {
         flags |= libc::AT_EMPTY_PATH as u32;

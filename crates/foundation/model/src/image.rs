@@ -240,6 +240,7 @@ impl Index {
 
 /// What a document under a manifest's digest turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on its way to be taken apart")]
 pub enum ManifestOrIndex {
     /// One image.
     Manifest(Manifest),
