@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, Result};
-use rustix::mount::fsconfig_set_string;
+use rustix::mount::{fsconfig_set_fd, fsconfig_set_string};
 use std::path::PathBuf;
 use tare_model::Error;
 
@@ -20,7 +20,8 @@ enum Naming {
 /// Makes an overlay of these lower directories, top first. `start` opens a file system context, `finish` sets all other
 /// options, with absolute paths, and creates the mount; both run again where the kernel knows only the older way.
 ///
-/// Which way that is shows only when the mount is created: up to Linux 6.4 the context takes any option unread.
+/// Up to Linux 6.4 the context takes any option unread, and complains in the host's log when the mount is created. It is
+/// known by what it does not take: a descriptor.
 ///
 /// # Errors
 /// Of `start`, `finish` and fsconfig(2), with the kernel's own words if it has some.
@@ -29,15 +30,16 @@ pub(crate) fn overlay(
     start: impl Fn() -> tare_model::Result<OwnedFd>,
     finish: impl Fn(&OwnedFd) -> Result<()>,
 ) -> tare_model::Result<OwnedFd> {
-    let attempt = |naming| {
-        let fs = start()?;
-        let result = configure(&fs, lowers, naming, &finish);
-        Ok((fs, result))
-    };
-    let (fs, result) = match attempt(Naming::OneByOne)? {
-        (_, Err(Errno::INVAL)) => attempt(Naming::AtOnce)?,
-        done => done,
-    };
+    let mut fs = start()?;
+    let unread = fsconfig_set_fd(fs.as_fd(), "lowerdir+", fs.as_fd()) == Err(Errno::OPNOTSUPP);
+    // What it says of that is nobody's business.
+    let _ = tare_runtime::launch::kernel_words(&fs);
+    let first = if unread { Naming::AtOnce } else { Naming::OneByOne };
+    let mut result = configure(&fs, lowers, first, &finish);
+    if result == Err(Errno::INVAL) && !unread {
+        fs = start()?;
+        result = configure(&fs, lowers, Naming::AtOnce, &finish);
+    }
     match result {
         Ok(()) => Ok(fs),
         Err(e) => {

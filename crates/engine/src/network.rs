@@ -122,13 +122,13 @@ impl Engine {
 
     /// Where the three files of /etc lie: a container in another's network has that one's.
     pub(crate) fn etc_files(&self, record: &Record) -> Result<PathBuf> {
-        let mut dir = self.run_dir(&record.id);
+        let mut dir = self.dirs(&record.id).state;
         let mut network = record.request.network.clone();
         // Names may have been given anew since, even in a circle.
         for _ in 0..16 {
             let NetworkMode::Container(name) = network else { break };
             let (row, owner) = self.find(&name)?;
-            dir = self.run_dir(&row.id);
+            dir = self.dirs(&row.id).state;
             network = owner.request.network;
         }
         Ok(dir)
@@ -168,7 +168,8 @@ impl Engine {
         }
     }
 
-    /// The container's own /etc files, written into its run directory.
+    /// The container's own /etc files, written into a directory of it. Not the run directory: whoever is root inside can
+    /// make them as large as he likes, and what is below /run is the whole host's memory.
     pub(crate) fn write_etc(&self, record: &Record, dir: &std::path::Path) -> Result<()> {
         let own = record.address.map(IpAddr::V4);
         let host_network = record.request.network == NetworkMode::Host;

@@ -7,11 +7,11 @@
 //!   exit.json     Exit               supervisor, or recovery       no
 //!   upper/ work/  the container's    create                        as the kernel writes it
 //!   log, log.1, log.2                supervisor                    no
+//!   hosts hostname resolv.conf       start; bound inside           no
 //! <run>/containers/<id>/             gone after a reboot
 //!   lock          held by the supervisor for life: alive means held
 //!   status.json   Status             start; replaced by rename
 //!   attach        socket             supervisor
-//!   hosts hostname resolv.conf       start; bound into the container
 //! ```
 
 use crate::request::RunRequest;

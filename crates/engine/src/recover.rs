@@ -157,8 +157,9 @@ impl Engine {
     /// Clears up after one container, if nobody else does. `failed`: why its start did not succeed, if that is known.
     pub(crate) fn recover_one(&self, id: &str, failed: Option<&Error>) -> Result<()> {
         let dirs = self.dirs(id);
-        // A launcher that was killed lets go of its lock a moment after its socket is seen to close.
-        let patience = if failed.is_some() { Duration::from_secs(2) } else { Duration::ZERO };
+        // A launcher that was killed lets go of its lock a moment after its socket is seen to close. Whoever only looks
+        // whether somebody holds the lock holds it for a moment himself.
+        let patience = if failed.is_some() { Duration::from_secs(2) } else { Duration::from_millis(50) };
         let Some(lock) = dirs.lock_within(patience)? else { return Ok(()) };
         // Without a row it is no container, whatever its directory says.
         let has_row = !matches!(self.store.container(id), Err(e) if e.kind() == Kind::NotFound);

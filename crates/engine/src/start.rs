@@ -204,7 +204,7 @@ impl Engine {
         rootfs::fill_volumes(&root, record)?;
         self.fault("rootfs")?;
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
-        self.write_etc(record, &dirs.run)?;
+        self.write_etc(record, &dirs.state)?;
         let mut facts = self.facts(record)?;
         let joined = std::mem::take(&mut facts.joined);
         let cgroup_path = self.cgroup_path(&record.id);

@@ -104,7 +104,7 @@ impl Engine {
             Error::new(Kind::State, "open root of container", record.name())
                 .because("it is being started, stopped or copied from just now")
         };
-        let lock = dirs.try_lock()?.ok_or_else(busy)?;
+        let lock = dirs.lock_within(std::time::Duration::from_millis(50))?.ok_or_else(busy)?;
         let rest = Rest { run: dirs.run.clone(), _lock: lock };
         let root = match (&record.request.source, mounts) {
             (Source::Rootfs(path), _) => rootfs::bind_root(path)?,

@@ -83,6 +83,10 @@ impl Become {
         // Last: changing the user clears it.
         if self.plan.die_with_parent {
             die_with_parent()?;
+            // It may have ended while that was cleared.
+            if reporter.is_alone() {
+                process::exit_now(1);
+            }
         }
         Err(self.execute())
     }

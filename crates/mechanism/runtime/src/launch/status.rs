@@ -115,6 +115,12 @@ impl Reporter<'_> {
         }
     }
 
+    /// Whether the parent is gone.
+    pub(super) fn is_alone(self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(self.0, &mut [0u8; 1], flags), Ok((0, _)))
+    }
+
     fn send(self, message: &Message) {
         if let Ok(bytes) = serde_json::to_vec(message) {
             // The parent may be gone; then nobody is left to be told.
