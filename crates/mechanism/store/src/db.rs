@@ -27,7 +27,7 @@ const LOG_MAX: u64 = 288 << 10;
 /// The same for commits that a user waits for: only a bound against growth.
 const LOG_MAX_WAITING: u64 = 4 << 20;
 
-// Few tables and few indexes: every opening parses them (DESIGN: `run` opens the store each time). What a container
+// Few tables and few indexes: every opening parses them (`run` opens the store each time). What a container
 // uses is a list in its row, so that reserving one writes one row. Digests are 64 hexadecimal digits without algorithm.
 const SCHEMA: &str = "
 CREATE TABLE images (
