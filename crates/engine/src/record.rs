@@ -240,7 +240,15 @@ impl Dirs {
 /// write to a container.
 pub(crate) fn make_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).during("make", path.display())
+    loop {
+        match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+            // It was there, and whoever was done with it removed it before it could be looked at.
+            Err(e)
+                if e.kind() == std::io::ErrorKind::AlreadyExists
+                    && std::fs::symlink_metadata(path).map_or(true, |m| m.is_dir()) => {}
+            other => return other.during("make", path.display()),
+        }
+    }
 }
 
 fn is_at(fd: &OwnedFd, path: &Path) -> bool {
