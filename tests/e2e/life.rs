@@ -214,6 +214,18 @@ fn asking_the_supervisor_to_end_stops_the_container() {
 }
 
 #[test]
+fn a_container_that_does_not_listen_to_its_supervisor_is_killed() {
+    let host = Host::new();
+    host.busybox();
+    let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+    let settings = ["run", "-d", "--name", "box", "--network", "none", "--stop-timeout", "1"];
+    host.ok(&[&settings[..], &["busybox", "sh", "-c", script]].concat());
+    assert!(eventually(SOON, || host.ok(&["logs", "box"]) == "up"));
+    command("kill").args(["-TERM", &state(&host, "box", "SupervisorPid")]).status().unwrap();
+    assert_eq!(host.ok(&["wait", "box"]), "137");
+}
+
+#[test]
 fn stopping_asks_first_and_kills_after_the_timeout() {
     let host = Host::new();
     host.busybox();

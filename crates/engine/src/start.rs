@@ -376,6 +376,7 @@ impl Engine {
                 client: client.map(keep).transpose()?,
                 ports: prepared.ports.sockets.iter().map(keep).collect::<Result<_>>()?,
                 stop_signal: prepared.record.stop_signal,
+                stop_timeout: prepared.record.request.stop_timeout.unwrap_or(10),
             })
         };
         let execute = || -> Result<Infallible> {

@@ -29,6 +29,8 @@ fn identity(binary: &File) -> Result<String> {
 
 pub(crate) fn make(store: &Store, binary: &File) -> Result<Image> {
     let platform = Platform::host();
+    let meta = binary.metadata().during("look at", "tare's own file")?;
+    let made = crate::time::rfc3339(meta.mtime(), 0);
     let binary = binary.try_clone().during("duplicate", "tare's own file")?;
     let tree = vec![
         entry("etc", 0o755, TreeNode::Dir),
@@ -39,7 +41,7 @@ pub(crate) fn make(store: &Store, binary: &File) -> Result<Image> {
         entry("tmp", 0o1777, TreeNode::Dir),
     ];
     let config = ImageConfig {
-        created: Some("1970-01-01T00:00:00Z".to_owned()),
+        created: Some(made.clone()),
         author: None,
         architecture: platform.architecture,
         os: platform.os,
@@ -53,7 +55,7 @@ pub(crate) fn make(store: &Store, binary: &File) -> Result<Image> {
         },
         rootfs: RootFs::default(),
         history: vec![History {
-            created: Some("1970-01-01T00:00:00Z".to_owned()),
+            created: Some(made),
             created_by: Some("tare: the running binary itself".to_owned()),
             ..History::default()
         }],

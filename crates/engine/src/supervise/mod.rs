@@ -23,8 +23,10 @@ use peer::Peer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tare_model::{Context, Error, Kind, Result};
 
 /// What the launcher hands over: as the one argument, with the descriptors left open under these numbers.
@@ -45,6 +47,8 @@ pub(crate) struct Handover {
     pub(crate) client: Option<i32>,
     pub(crate) ports: Vec<i32>,
     pub(crate) stop_signal: i32,
+    /// Seconds from the stop signal to SIGKILL, when the supervisor is asked to end.
+    pub(crate) stop_timeout: u32,
 }
 
 /// Runs a supervisor until its container is gone. `handover`: the launcher's argument.
@@ -95,6 +99,8 @@ pub fn supervise(handover: &str) -> Result<()> {
         stdin_ends: false,
         log: Log::open(&dirs.log()),
         stop_signal: handover.stop_signal,
+        stop_timeout: Duration::from_secs(handover.stop_timeout.into()),
+        kill_at: None,
     };
     let lock = adopt(handover.lock)?;
     let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
@@ -125,6 +131,9 @@ struct Supervisor {
     stdin_ends: bool,
     log: Log,
     stop_signal: i32,
+    stop_timeout: Duration,
+    /// When it is killed, having been asked to end.
+    kill_at: Option<Instant>,
 }
 
 /// What a poll entry stands for.
@@ -150,6 +159,10 @@ impl Supervisor {
         }
         let mut exit = None;
         while exit.is_none() {
+            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+                self.kill_at = None;
+                let _ = tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), 9);
+            }
             for source in self.wait() {
                 match source {
                     Source::Pid => exit = exit.or_else(|| reap(self.pidfd.as_fd())),
@@ -203,7 +216,11 @@ impl Supervisor {
             sources.push(Source::Client(i));
             polled.push(PollFd::from_borrowed_fd(c.fd(), flags));
         }
-        match poll(&mut polled, None) {
+        let patience = self.kill_at.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+        });
+        match poll(&mut polled, patience.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Vec::new(),
             // Out of memory in the kernel: not to spin is all that can be done.
@@ -297,6 +314,8 @@ impl Supervisor {
         while let Ok(Some(signal)) = tare_kernel::process::read_signal(self.signals.as_fd()) {
             if signal == 15 {
                 let _ = tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), self.stop_signal);
+                // As `stop` does: a host that shuts down does not wait for one that does not listen.
+                self.kill_at.get_or_insert_with(|| Instant::now() + self.stop_timeout);
             }
         }
     }

@@ -35,9 +35,11 @@ impl Host {
     /// Networks that the host has a route to, or an address in; `except` names a device that does not count.
     pub fn occupied(&mut self, except: Option<&str>) -> Result<Vec<Occupied>> {
         let links = self.route.links(None)?;
-        let named = self.route.routes()?.into_iter().map(|route| {
-            let device = links.iter().find(|link| link.index == route.device);
-            Occupied { network: route.network, device: device.map_or_else(String::new, |link| link.name.clone()) }
+        let named = self.route.routes()?.into_iter().filter_map(|route| {
+            let device = links.iter().find(|link| link.index == route.device).map(|link| link.name.clone());
+            // A route through a device that is no more, or not yet, in the list: a bridge that comes or goes just now.
+            (route.device == 0 || device.is_some())
+                .then(|| Occupied { network: route.network, device: device.unwrap_or_default() })
         });
         Ok(named.filter(|o| Some(o.device.as_str()) != except).collect())
     }
