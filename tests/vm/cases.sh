@@ -30,7 +30,7 @@ cases() {
   test_binaries "${runs[@]}"
   results=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-cases.XXXXXX")
   # shellcheck disable=SC2064
-  trap 'rm -rf "$results"; kill $(jobs -p) 2>/dev/null' EXIT
+  trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$results"' EXIT
   for i in "${!runs[@]}"; do
     while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n || true; done
     one_case "${scripts[i]}" "${runs[i]}" "${names[i]}" "$tare" &
