@@ -2,6 +2,7 @@
 
 use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
 use crate::record::{Record, open_process};
+use crate::request::NamespaceMode;
 use crate::view::{Container, Exit, State};
 use crate::{Engine, signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,7 +10,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
-use tare_runtime::cgroup::Group;
+use tare_runtime::cgroup::{self, Group};
 use tare_store::{ContainerRow, Durability};
 
 /// How `rm` removes.
@@ -246,11 +247,13 @@ impl Engine {
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
-        if let Ok(group) = self.group(&status.cgroup) {
-            // Processes beside the first one, if it had no PID namespace of its own; they count for the verdict, too.
-            let _ = group.kill_all();
-            exit.oom_killed = group.oom_kills().is_ok_and(|n| n > 0);
+        // With the first process of a PID namespace the kernel has ended all others; elsewhere they are ended here, before
+        // anybody hears of the end.
+        let alone = record.as_ref().is_some_and(|r| r.request.pid == NamespaceMode::Private);
+        if !alone {
+            let _ = self.kill_cgroup(&status.cgroup);
         }
+        exit.oom_killed = self.layout().and_then(|l| cgroup::oom_kills(l, &status.cgroup)).is_ok_and(|n| n > 0);
         if let Some(endpoint) = &status.endpoint {
             let _ = self.unpublish(endpoint);
         }

@@ -40,7 +40,7 @@ pub use devices::{Exception, Policy, default_rules, runtime_rules};
 pub use group::Group;
 pub use layout::{Hierarchy, Layout, Mode, Version};
 pub use limits::Write;
-pub use oom::OomEvents;
+pub use oom::{OomEvents, oom_kills};
 pub use plan::{CgroupPlan, GroupPlan, plan};
 pub use remove::{Parents, remove};
 pub use state::is_frozen;

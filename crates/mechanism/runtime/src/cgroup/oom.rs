@@ -2,6 +2,7 @@
 
 use super::files;
 use super::group::Group;
+use super::layout::Layout;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use rustix::fs::{Mode, OFlags, openat};
@@ -29,6 +30,15 @@ impl AsFd for OomEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// [`Group::oom_kills`] of the group `path`; opens only the hierarchy that tells.
+///
+/// # Errors
+/// As [`Group::open`] and [`Group::oom_kills`].
+pub fn oom_kills(layout: &Layout, path: &str) -> Result<u64> {
+    let tells = layout.with_controller("memory");
+    Group::open(&Layout { hierarchies: tells.into_iter().cloned().collect() }, path)?.oom_kills()
 }
 
 impl Group {
