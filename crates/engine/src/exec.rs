@@ -1,6 +1,7 @@
 //! `exec`: a further process in a running container. Its parent is the caller, who relays its streams.
 
 use crate::request::{ExecRequest, Seccomp};
+use crate::streams::pipes;
 use crate::view::State;
 use crate::{Engine, spec, users};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -196,23 +197,14 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
         session.terminal = Some(master);
         return Ok((None, Some(slave), session));
     }
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e));
-    let stdin = if request.stdin {
-        let (read, write) = pipe()?;
-        session.stdin = Some(write);
-        read
-    } else {
-        launch::null_device()?
-    };
+    let (mut stdio, ends) = pipes(request.stdin)?;
+    session.stdin = ends.stdin;
     if request.detach {
-        let (stdout, stderr) = (launch::null_device()?, launch::null_device()?);
-        return Ok((Some(Stdio { stdin, stdout, stderr }), None, session));
+        (stdio.stdout, stdio.stderr) = (launch::null_device()?, launch::null_device()?);
+    } else {
+        (session.stdout, session.stderr) = (ends.stdout, ends.stderr);
     }
-    let (out_read, stdout) = pipe()?;
-    let (err_read, stderr) = pipe()?;
-    session.stdout = Some(out_read);
-    session.stderr = Some(err_read);
-    Ok((Some(Stdio { stdin, stdout, stderr }), None, session))
+    Ok((Some(stdio), None, session))
 }
 
 /// A terminal of the container's own devpts. What lies at that path is the container's choice: it is checked.

@@ -30,6 +30,7 @@ mod spec;
 mod start;
 mod starter;
 mod stats;
+mod streams;
 mod supervise;
 mod time;
 mod top;

@@ -18,6 +18,7 @@ use crate::attach::{Attachment, FAILED, STARTED, Start};
 use crate::record::{Begun, Dirs, Durable, Record, Status, boot_id, start_time, write_json};
 use crate::request::{MountKind, NamespaceMode, NetworkMode, RunRequest};
 use crate::spec::{self, Facts};
+use crate::streams::{Ends, pipes};
 use crate::supervise::Handover;
 use crate::users;
 use crate::view::State;
@@ -33,7 +34,7 @@ use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
 use tare_runtime::cgroup::{self, CgroupPlan, Layout};
-use tare_runtime::launch::{self, CgroupHandles, Stdio};
+use tare_runtime::launch::{self, CgroupHandles};
 use tare_runtime::plan::{LaunchPlan, MountPlan, Source, Step};
 use tare_store::{ContainerRow, Durability};
 
@@ -312,8 +313,12 @@ impl Engine {
         if let (Some(master), Attach::Sized { rows, columns }) = (&master, attach) {
             crate::exec::set_size(master, rows, columns)?;
         }
-        let (stdio, ends) =
-            if master.is_some() { (None, Ends::default()) } else { pipes(prepared.record.request.stdin)? };
+        let (stdio, ends) = if master.is_some() {
+            (None, Ends::default())
+        } else {
+            let (stdio, ends) = pipes(prepared.record.request.stdin)?;
+            (Some(stdio), ends)
+        };
         let handles_cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
         let mut child = launch::spawn(&prepared.plan, handles, stdio, handles_cgroup)?;
         prepared.joined.iter().try_for_each(still_there)?;
@@ -485,28 +490,6 @@ struct Running {
     listen: OwnedFd,
     ends: Ends,
     master: Option<OwnedFd>,
-}
-
-/// Our ends of the container's pipes.
-#[derive(Default)]
-struct Ends {
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-fn pipes(stdin: bool) -> Result<(Option<Stdio>, Ends)> {
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e));
-    let (out_read, out_write) = pipe()?;
-    let (err_read, err_write) = pipe()?;
-    let (in_read, in_write) = if stdin {
-        let (r, w) = pipe()?;
-        (r, Some(w))
-    } else {
-        (launch::null_device()?, None)
-    };
-    let stdio = Stdio { stdin: in_read, stdout: out_write, stderr: err_write };
-    Ok((Some(stdio), Ends { stdin: in_write, stdout: Some(out_read), stderr: Some(err_read) }))
 }
 
 /// The socket on which clients find the supervisor.

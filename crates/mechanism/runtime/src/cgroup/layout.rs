@@ -90,6 +90,11 @@ impl Layout {
         }
     }
 
+    /// A layout of one hierarchy, for what only that one tells; an empty one without it.
+    pub(super) fn of(hierarchy: Option<&Hierarchy>) -> Layout {
+        Layout { hierarchies: hierarchy.into_iter().cloned().collect() }
+    }
+
     /// The hierarchy that has `controller`.
     pub fn with_controller(&self, controller: &str) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller))

@@ -38,7 +38,7 @@ impl AsFd for OomEvents {
 /// As [`Group::open`] and [`Group::oom_kills`].
 pub fn oom_kills(layout: &Layout, path: &str) -> Result<u64> {
     let tells = layout.with_controller("memory");
-    Group::open(&Layout { hierarchies: tells.into_iter().cloned().collect() }, path)?.oom_kills()
+    Group::open(&Layout::of(tells), path)?.oom_kills()
 }
 
 impl Group {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// As [`Group::open`] and [`Group::is_frozen`].
 pub fn is_frozen(layout: &Layout, path: &str) -> Result<bool> {
     let tells = layout.unified().or_else(|| layout.with_controller("freezer"));
-    Group::open(&Layout { hierarchies: tells.into_iter().cloned().collect() }, path)?.is_frozen()
+    Group::open(&Layout::of(tells), path)?.is_frozen()
 }
 
 impl Group {
