@@ -1,18 +1,32 @@
 //! Role dispatch only: what this binary is, is decided by its name and its first argument.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::ExitCode;
 use tare_model::Kind;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.as_slice() {
+        [_, role, rest @ ..] if role == "oci" => ExitCode::from(oci(&args[0], rest)),
+        [name, ..] if is_runtime(name) => ExitCode::from(tare_oci::main(&args)),
         // Executed by a launcher, never typed: see tare_engine::supervise.
         [_, role, handover] if role == tare_engine::SUPERVISE => supervise(&handover.to_string_lossy()),
         [name, rest @ ..] if name == "tare-init" => init(rest),
         _ => ExitCode::from(tare_cli::main(&args)),
     }
+}
+
+/// Under such a name this is an OCI runtime, for callers that cannot pass a first argument.
+fn is_runtime(name: &OsStr) -> bool {
+    Path::new(name).file_name().is_some_and(|n| n == "tare-runtime" || n == "runc")
+}
+
+/// `tare oci …`: the program's name goes on as the first argument.
+fn oci(name: &OsStr, rest: &[OsString]) -> u8 {
+    let args: Vec<OsString> = std::iter::once(name.to_owned()).chain(rest.iter().cloned()).collect();
+    tare_oci::main(&args)
 }
 
 fn supervise(handover: &str) -> ExitCode {

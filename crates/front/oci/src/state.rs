@@ -1,0 +1,302 @@
+//! A container's directory below the root: its state, its lock, and whether it is alive.
+//!
+//! The directory is made by `create` and is the container's name: making it is what fails when the name is taken.
+//! A lock (flock) on the directory is held by whoever changes the container: `create`, `start`, `delete`, `update`.
+//! `state.json` is written once the process exists, aside and renamed; a directory without it is one that `create` is
+//! still filling, or that a killed `create` has left.
+
+use crate::context::Context;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tare_model::runtime_spec::{Hooks, NamespaceKind, Spec};
+use tare_model::{Error, Kind, Result};
+use tare_runtime::cgroup::{Group, Layout};
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+/// The socket at which the created container waits.
+pub(crate) const GATE: &str = "gate";
+/// The same while `start` is at work: whether it has passed, only the socket itself can tell.
+pub(crate) const PASSING: &str = "gate.passing";
+
+/// What `state.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Of the bundle's configuration.
+    pub(crate) oci_version: String,
+    /// Its name.
+    pub(crate) id: String,
+    /// The first process, in the PID namespace of `create`; 0 until it exists.
+    pub(crate) pid: i32,
+    /// Its start time in clock ticks since boot: a pid is used again.
+    pub(crate) start_time: u64,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    /// Absolute, on the host.
+    pub(crate) rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds.
+    pub(crate) created: String,
+    /// The user who created it.
+    pub(crate) owner: u32,
+    /// Its group, relative to what the mounts of the hierarchies show; absent where it has none of its own.
+    pub(crate) cgroup: Option<String>,
+    /// systemd's unit, where systemd made the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<String>,
+    /// Namespaces that it does not share with the caller of `create`.
+    pub(crate) namespaces: Vec<NamespaceKind>,
+    /// Of the bundle.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Of the kinds that come after `create`.
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
+}
+
+/// The specification's states, and paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// `create` is at work.
+    Creating,
+    /// It waits for `start`.
+    Created,
+    /// Its program runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// Its first process has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container that has a state.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Its directory.
+    pub(crate) dir: OwnedFd,
+    /// What is known of it.
+    pub(crate) state: State,
+}
+
+/// A container's name must be one that is a plain file name everywhere.
+///
+/// # Errors
+/// `Kind::Invalid`.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(plain) {
+        return Err(Error::new(Kind::Invalid, "use container id", format!("{id:?}"))
+            .because("invalid container ID format: letters, digits, and _ + - . are allowed"));
+    }
+    Ok(())
+}
+
+/// Opens the directory of a container, which may lack a state.
+///
+/// # Errors
+/// `Kind::NotFound`, in the words that callers look for.
+pub(crate) fn open_dir(context: &Context, id: &str) -> Result<OwnedFd> {
+    check_id(id)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let path = context.root.join(id);
+    rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| match e {
+        Errno::NOENT => missing(id),
+        e => Error::io("open", path.display(), e),
+    })
+}
+
+/// The error for a container that is not there.
+pub(crate) fn missing(id: &str) -> Error {
+    Error::new(Kind::NotFound, "find container", id).because("container does not exist")
+}
+
+/// Waits for the lock of a container's directory. It lasts until the descriptor, and each copy of it, is closed, or
+/// until [`unlock`].
+///
+/// # Errors
+/// `Kind::NotFound` if the directory was removed meanwhile.
+pub(crate) fn lock(dir: &OwnedFd, id: &str) -> Result<()> {
+    rustix::io::retry_on_intr(|| flock(dir, FlockOperation::LockExclusive)).map_err(|e| Error::io("lock", id, e))?;
+    let stat = rustix::fs::fstat(dir).map_err(|e| Error::io("lock", id, e))?;
+    if stat.st_nlink == 0 { Err(missing(id)) } else { Ok(()) }
+}
+
+/// Gives the lock back, also for processes that have inherited it.
+pub(crate) fn unlock(dir: &OwnedFd) {
+    // It cannot fail on a descriptor that is open.
+    let _ = flock(dir, FlockOperation::Unlock);
+}
+
+impl Container {
+    /// Finds a container that has a state.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` for a name that nobody has; `Kind::State` for one that is being created.
+    pub(crate) fn load(context: &Context, id: &str) -> Result<Container> {
+        let dir = open_dir(context, id)?;
+        match read(&dir, STATE)? {
+            Some(text) => Ok(Container { state: parse(&text, id)?, dir }),
+            None => Err(Error::new(Kind::State, "find container", id)
+                .because("it is being created, or was left half-made")
+                .hint("delete it with --force")),
+        }
+    }
+
+    /// Finds a container and waits for its lock; the state is the one that stands once it is held.
+    ///
+    /// # Errors
+    /// As [`Container::load`].
+    pub(crate) fn load_locked(context: &Context, id: &str) -> Result<Container> {
+        let dir = open_dir(context, id)?;
+        lock(&dir, id)?;
+        Container::load(context, id).map(|c| Container { dir, state: c.state })
+    }
+
+    /// Writes the state, whole or not at all. Not synced: it is of this boot only.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn store(&self) -> Result<()> {
+        let text = serde_json::to_vec(&self.state).map_err(|e| Error::new(Kind::Invalid, "write", STATE).because(e))?;
+        write(&self.dir, STATE, &text)
+    }
+
+    /// The first process, if it is alive.
+    pub(crate) fn process(&self) -> Option<OwnedFd> {
+        open_process(self.state.pid, self.state.start_time)
+    }
+
+    /// Where it stands.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn status(&self) -> Result<Status> {
+        if self.state.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if self.process().is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        let exists = |name: &str| rustix::fs::accessat(&self.dir, name, rustix::fs::Access::EXISTS, AtFlags::empty());
+        Ok(if exists(GATE).is_ok() { Status::Created } else { Status::Running })
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        match &self.state.cgroup {
+            Some(path) => match self.group_of(path) {
+                Ok(group) => group.is_frozen(),
+                Err(e) if e.kind() == Kind::NotFound => Ok(false),
+                Err(e) => Err(e),
+            },
+            None => Ok(false),
+        }
+    }
+
+    /// Its group.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` if it has none or it is gone.
+    pub(crate) fn group(&self) -> Result<Group> {
+        let path = self.state.cgroup.as_deref();
+        let none = || Error::new(Kind::NotFound, "open cgroup", &self.state.id).because("the container has none");
+        self.group_of(path.ok_or_else(none)?)
+    }
+
+    #[expect(clippy::unused_self, reason = "the layout will be remembered here")]
+    fn group_of(&self, path: &str) -> Result<Group> {
+        Group::open(&Layout::read()?, path)
+    }
+
+    /// The configuration as it was at `create`.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` if it is not there or is none.
+    pub(crate) fn spec(&self) -> Result<Spec> {
+        let text = read(&self.dir, CONFIG)?.unwrap_or_default();
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::new(Kind::Corrupt, "read", CONFIG).because(e).during("use container", &self.state.id))
+    }
+
+    /// The state in the form that the specification gives it (runtime.md#state), with runc's additions.
+    pub(crate) fn document(&self, status: Status) -> serde_json::Value {
+        document(&self.state, status)
+    }
+}
+
+/// See [`Container::document`].
+pub(crate) fn document(state: &State, status: Status) -> serde_json::Value {
+    let pid = if status == Status::Stopped { 0 } else { state.pid };
+    serde_json::json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "pid": pid,
+        "status": status.word(),
+        "bundle": state.bundle,
+        "rootfs": state.rootfs,
+        "created": state.created,
+        "annotations": state.annotations,
+        "owner": "",
+    })
+}
+
+fn parse(text: &[u8], id: &str) -> Result<State> {
+    serde_json::from_slice(text)
+        .map_err(|e| Error::new(Kind::Corrupt, "read", STATE).because(e).during("find container", id))
+}
+
+/// The start time of a process in clock ticks since boot: field 22 of proc_pid_stat(5).
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command may hold spaces and parentheses: fields are counted behind its last one.
+    let rest = &stat[stat.rfind(')')? + 2..];
+    // One that has ended and waits for its parent is not alive.
+    if rest.starts_with(['Z', 'X']) { None } else { rest.split(' ').nth(19)?.parse().ok() }
+}
+
+/// A pidfd of the process that had this pid and start time, if it is alive.
+pub(crate) fn open_process(pid: i32, start: u64) -> Option<OwnedFd> {
+    let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    (start_time(pid)? == start).then_some(fd)
+}
+
+/// A file of a container's directory, if it is there.
+pub(crate) fn read(dir: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>> {
+    let fd = match openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(Error::io("open", name, e)),
+    };
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut bytes).map_err(|e| Error::io("read", name, e))?;
+    Ok(Some(bytes))
+}
+
+/// Writes a file aside and renames it. Whoever writes holds the lock, so one name aside is enough.
+pub(crate) fn write(dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
+    let aside = format!(".{name}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fail = |e: Errno| Error::io("write", name, e);
+    let fd = openat(dir, &aside, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+    std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).map_err(|e| Error::io("write", name, e))?;
+    renameat(dir, &aside, dir, name).map_err(fail)
+}
