@@ -76,7 +76,6 @@ impl Running {
     /// # Panics
     /// If it cannot be started.
     pub fn start(command: &mut Command, input: Option<&[u8]>) -> Running {
-        let what = format!("{command:?}");
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
         match input {
@@ -88,7 +87,7 @@ impl Running {
                 command.stdin(file)
             }
         };
-        Running::spawn(command, what, stdout, stderr)
+        Running::spawn(command, stdout, stderr)
     }
 
     /// The same with a standard input that the test writes to with [`Running::write`].
@@ -96,13 +95,14 @@ impl Running {
     /// # Panics
     /// If it cannot be started.
     pub fn interactive(command: &mut Command) -> Running {
-        let what = format!("{command:?}");
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap()).stdin(Stdio::piped());
-        Running::spawn(command, what, stdout, stderr)
+        Running::spawn(command, stdout, stderr)
     }
 
-    fn spawn(command: &mut Command, what: String, stdout: File, stderr: File) -> Running {
+    /// Starts a command whose streams are set; `stdout` and `stderr` are the files that it writes to.
+    pub(crate) fn spawn(command: &mut Command, stdout: File, stderr: File) -> Running {
+        let what = format!("{command:?}");
         let child = command.spawn().unwrap_or_else(|e| panic!("{what} cannot be started: {e}"));
         Running { what, child, stdout, stderr }
     }

@@ -1,0 +1,3 @@
+//! config.md, "Process".
+
+mod user;
