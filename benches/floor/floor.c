@@ -3,7 +3,11 @@
 //
 //   floor [-c DIR,DIR...] [-2] [-s FILTER] ROOTFS COMMAND...        run
 //   floor -e PID [-c DIR,DIR...] [-2] [-s FILTER] COMMAND...        exec in the namespaces of a process
+//   floor -w SOCKET -n NAME [-c ...] [-2] [-s ...] ROOTFS COMMAND.. create: a process waits at SOCKET; its id into SOCKET.pid
+//   floor -o SOCKET                                                 start: lets it go, and returns when it has executed
+//   floor -d -n NAME -c DIR,DIR...                                  delete: removes the groups
 //
+// -n  the groups' name (otherwise made of the process's id)
 // -c  control groups (one directory a hierarchy): run makes and removes a child of each, exec joins them. The child writes itself
 //     into `tasks`, which spares the grace period that the kernel makes a parent wait that writes `cgroup.procs`.
 // -2  the one directory is of cgroup v2: the child is cloned into it
@@ -21,9 +25,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,11 +111,38 @@ static void load_filter_file(const char *path) {
   close(file);
 }
 
-static void parse_groups(char *list, int run) {
+static void parse_groups(char *list, const char *name, int run) {
+  char own[32];
+  snprintf(own, sizeof own, "floor%d", getpid());
   for (char *dir = strtok(list, ","); dir && group_count < GROUPS; dir = strtok(0, ",")) {
-    snprintf(groups[group_count], sizeof *groups, run ? "%s/floor%d" : "%s", dir, getpid());
+    if (run) snprintf(groups[group_count], sizeof *groups, "%s/%s", dir, name ? name : own);
+    else snprintf(groups[group_count], sizeof *groups, "%s", dir);
     group_count++;
   }
+}
+
+// What a create leaves behind waits here; close-on-exec, so that the end of the connection says that the program runs.
+static int gate(const char *path, int listening) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  if (listening ? bind(fd, (void *)&address, sizeof address) || listen(fd, 1) : connect(fd, (void *)&address, sizeof address))
+    die(path);
+  return fd;
+}
+
+static int open_gate(const char *path) {
+  char byte;
+  int fd = gate(path, 0);
+  if (send(fd, "g", 1, 0) != 1 || read(fd, &byte, 1) != 0) die(path);
+  return 0;
+}
+
+static void wait_at_gate(int listening, int ready) {
+  char byte;
+  close(ready);
+  int fd = accept4(listening, 0, 0, SOCK_CLOEXEC);
+  if (fd < 0 || read(fd, &byte, 1) != 1) die("gate");
 }
 
 static void open_groups(int make, int v2) {
@@ -123,19 +156,29 @@ static void open_groups(int make, int v2) {
 }
 
 int main(int count, char **arguments) {
-  int option, v2 = 0, target = 0;
-  char *list = 0;
-  while ((option = getopt(count, arguments, "+c:2s:e:")) != -1) switch (option) {
+  int option, v2 = 0, target = 0, delete = 0, listening = -1, ready[2] = {-1, -1};
+  char *list = 0, *name = 0, *socket_path = 0;
+  while ((option = getopt(count, arguments, "+c:2s:e:w:o:n:d")) != -1) switch (option) {
     case 'c': list = optarg; break;
     case '2': v2 = 1; break;
     case 's': load_filter_file(optarg); break;
     case 'e': target = atoi(optarg); break;
+    case 'w': listening = gate(socket_path = optarg, 1); break;
+    case 'o': return open_gate(optarg);
+    case 'n': name = optarg; break;
+    case 'd': delete = 1; break;
     default: return 2;
+  }
+  if (list) parse_groups(list, name, !target);
+  if (delete) {
+    for (int i = 0; i < group_count; i++)
+      if (rmdir(groups[i])) die(groups[i]);
+    return 0;
   }
   const char *rootfs = target ? 0 : arguments[optind++];
   char **command = arguments + optind;
-  if (list) parse_groups(list, !target);
   open_groups(!target, v2);
+  if (listening >= 0 && pipe2(ready, O_CLOEXEC)) die("pipe");
 
   struct clone_args clone = {.exit_signal = SIGCHLD};
   const uint64_t namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
@@ -158,9 +201,20 @@ int main(int count, char **arguments) {
       if (unshare(CLONE_NEWCGROUP)) die("unshare");
       enter_rootfs(rootfs);
     }
+    if (listening >= 0) wait_at_gate(listening, ready[1]);
     if (filter.len && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)) die("seccomp");
     execve(command[0], command, environ);
     die(command[0]);
+  }
+  if (listening >= 0) {
+    char byte;
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 0) die("ready");
+    char path[120];
+    snprintf(path, sizeof path, "%s.pid", socket_path);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (file < 0 || dprintf(file, "%d", child) < 1) die(path);
+    return 0;
   }
   int status;
   if (waitpid(child, &status, 0) < 0) die("wait");

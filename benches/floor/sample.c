@@ -1,9 +1,9 @@
 // Times one command, and counts the processor time of everything that it sets off.
 //
-//   sample [-m MOUNT_NAMESPACE] [-r REST_MS] CPU_FILE COMMAND [ARGUMENT...]
+//   sample [-m MOUNT_NAMESPACE] [-r REST_MS] [-s] CPU_FILE COMMAND [ARGUMENT...]
 //
 // CPU_FILE is the box's cpuacct.usage (cgroup v1) or cpu.stat (v2). Rests, runs the command, and then waits until the box is quiet
-// again, so that what daemons and supervisors do after the answer counts too. Prints on descriptor 9:
+// again (not with -s), so that what daemons and supervisors do after the answer counts too. Prints on descriptor 9:
 // wall, processor time (both in microseconds), peak resident size of the command (KiB), wait status.
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -46,9 +46,10 @@ static void wait_until_quiet(int file) {
 }
 
 int main(int count, char **arguments) {
-  int option, rest_ms = 0, mounts = -1;
-  while ((option = getopt(count, arguments, "+m:r:")) != -1) {
+  int option, rest_ms = 0, mounts = -1, settle = 1;
+  while ((option = getopt(count, arguments, "+m:r:s")) != -1) {
     if (option == 'r') rest_ms = atoi(optarg);
+    else if (option == 's') settle = 0;
     else if (option == 'm') mounts = open(optarg, O_RDONLY | O_CLOEXEC);
     else return 125;
   }
@@ -66,7 +67,7 @@ int main(int count, char **arguments) {
   if (posix_spawnp(&child, command[0], 0, 0, command, environ)) { perror(command[0]); return 127; }
   if (wait4(child, &status, 0, &usage) < 0) { perror("sample: wait"); return 125; }
   double wall = microseconds() - start;
-  wait_until_quiet(file);
+  if (settle) wait_until_quiet(file);
   dprintf(9, "%.1f %.1f %ld %d\n", wall, cpu_used(file) - cpu, usage.ru_maxrss, status);
   return 0;
 }

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import oci
 from census import census, left_over, processes
 from peers import DOCKER, ENGINES, PODMAN, TARE, Engine, floor_exec, floor_run, runtime_bundles, runtime_run
 from sampling import BENCH, Command, compare
@@ -32,14 +33,14 @@ def exec_(rounds: int) -> dict:
     for engine in ENGINES:
         engine.run("exec").call()
     # Detached, crun's container inherits what it is given: not our pipes, or reading them would not end.
-    crun = Command(("sh", "-c", f"crun run -d -b {bundle} exec >/dev/null 2>&1"), True)
+    crun = Command(("sh", "-c", f"crun run -d -b {bundle} exec >/dev/null 2>&1"), "peers")
     crun.call()
     try:
         commands = {engine.name: engine.command("exec", "exec", "true") for engine in ENGINES}
-        commands["crun"] = Command(("crun", "exec", "exec", "/bin/true"), True)
+        commands["crun"] = Command(("crun", "exec", "exec", "/bin/true"), "peers")
         return compare(commands | {"floor": floor_exec(TARE, "exec")}, rounds)
     finally:
-        Command(("crun", "delete", "-f", "exec"), True).call()
+        Command(("crun", "delete", "-f", "exec"), "peers").call()
         for engine in ENGINES:
             engine.rm(["exec"]).call()
 
@@ -132,4 +133,4 @@ def memory_of(pids) -> dict[str, dict[str, float]]:
     }
 
 
-CASES = {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}
+CASES = oci.CASES | {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}

@@ -22,10 +22,10 @@ class Engine:
     program: str
     image: str
     remove: tuple[str, ...]
-    in_peers_view: bool
+    view: str
 
     def command(self, *arguments: str) -> Command:
-        return Command((self.program, *arguments), self.in_peers_view)
+        return Command((self.program, *arguments), self.view)
 
     def run(self, name: str, network: str = "none") -> Command:
         """A container that sleeps."""
@@ -38,9 +38,9 @@ class Engine:
         return self.command("run", "--rm", "--network", network, self.image, "true")
 
 
-TARE = Engine("tare", str(BENCH / "tare"), "bench:1", ("-f",), False)
-PODMAN = Engine("podman", "podman", "localhost/bench:1", ("-f", "-t0"), True)
-DOCKER = Engine("docker", "docker", "bench:1", ("-f",), True)
+TARE = Engine("tare", str(BENCH / "tare"), "bench:1", ("-f",), "")
+PODMAN = Engine("podman", "podman", "localhost/bench:1", ("-f", "-t0"), "peers")
+DOCKER = Engine("docker", "docker", "bench:1", ("-f",), "peers")
 ENGINES = (TARE, PODMAN, DOCKER)
 
 
@@ -72,7 +72,7 @@ def runtime_bundles(*runtimes: str) -> dict[str, Path]:
 
 
 def runtime_run(runtime: str, bundle: Path) -> Command:
-    return Command((runtime, "run", "-b", str(bundle), f"bench-{runtime}"), True)
+    return Command((runtime, "run", "-b", str(bundle), f"bench-{runtime}"), "peers")
 
 
 def floor_groups() -> tuple[list[str], list[Path]]:

@@ -4,6 +4,7 @@ import os
 import random
 import statistics
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ REST_MS = 60  # an isolated command: nothing before it that the kernel still cle
 QUANTITIES = {"wall": "ms", "cpu": "ms", "rss": "MB"}
 
 
-def peers_view() -> Path:
-    """Mount namespace in which cgroup v2 is hidden where v1 is there too; see peers/box-init."""
-    return Path(f"/proc/{Path('/run/peers.pid').read_text().strip()}/ns/mnt")
+def view(name: str) -> Path:
+    """A mount namespace that shows a part of the control groups; see peers/box-init. `peers`: v2 is hidden where v1 is there too.
+    `one`: of v1 there is the memory controller alone."""
+    return Path(f"/proc/{Path(f'/run/{name}.pid').read_text().strip()}/ns/mnt")
 
 
 def processor_time_file() -> Path:
@@ -25,14 +27,14 @@ def processor_time_file() -> Path:
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, and whether in the peers' view of the control groups."""
+    """What is run, and in which view of the control groups, if not in the box's own."""
 
     arguments: tuple[str, ...]
-    in_peers_view: bool = False
+    view: str = ""
 
     def wrapped(self) -> list[str]:
         """For everything that is not timed."""
-        return [*(["nsenter", f"--mount={peers_view()}", "--"] if self.in_peers_view else []), *self.arguments]
+        return [*(["nsenter", f"--mount={view(self.view)}", "--"] if self.view else []), *self.arguments]
 
     def call(self) -> str:
         done = subprocess.run(self.wrapped(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -41,13 +43,16 @@ class Command:
         return done.stdout.strip()
 
 
-def sample(command: Command, rest_ms: int = REST_MS) -> dict[str, float]:
-    """One run: wall and processor time in ms (the latter of all that it sets off), peak resident size of the command in MB."""
+def sample(command: Command, rest_ms: int = REST_MS, settle: bool = True) -> dict[str, float]:
+    """One run: wall and processor time in ms (the latter of all that it sets off, if it may settle), peak resident size of the
+    command in MB."""
     helper = [str(BENCH / "sample"), "-r", str(rest_ms)]
-    if command.in_peers_view:
-        helper += ["-m", str(peers_view())]
+    if not settle:
+        helper += ["-s"]
+    if command.view:
+        helper += ["-m", str(view(command.view))]
     read, write = os.pipe()
-    with open("/tmp/bench.err", "w+b") as errors, open(os.devnull, "r+b") as null:
+    with tempfile.TemporaryFile() as errors, open(os.devnull, "r+b") as null:
         actions = [
             (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
             (os.POSIX_SPAWN_DUP2, null.fileno(), 1),
@@ -69,7 +74,7 @@ def sample(command: Command, rest_ms: int = REST_MS) -> dict[str, float]:
 
 def summary(values: list[float]) -> dict[str, float]:
     quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return {"n": len(values), "min": min(values), "p25": quarters[0], "median": statistics.median(values), "p75": quarters[2]}
+    return {"n": len(values), "min": min(values), "p25": quarters[0], "median": statistics.median(values), "p75": quarters[2], "p95": sorted(values)[max(0, -(-len(values) * 19 // 20) - 1)]}
 
 
 def compare(commands: dict[str, Command], rounds: int, rest_ms: int = REST_MS, warm: int = 2) -> dict[str, dict]:
