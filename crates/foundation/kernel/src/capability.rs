@@ -144,6 +144,18 @@ pub fn drop_bounding(keep: &Set) -> io::Result<()> {
     Ok(())
 }
 
+/// Drops from the bounding set what is in `present` and not in `keep`, asking nothing: for a child between clone and exec
+/// whose maker knows what is there. A member that is absent already needs CAP_SETPCAP all the same.
+///
+/// # Errors
+/// EPERM without CAP_SETPCAP; EINVAL for a number that this kernel does not know.
+pub fn drop_known_bounding(present: Set, keep: Set) -> io::Result<()> {
+    for n in present.without(keep).numbers() {
+        thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << n))?;
+    }
+    Ok(())
+}
+
 /// Makes the ambient set exactly `set`.
 ///
 /// # Errors

@@ -7,7 +7,9 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod keyring;
 pub mod mount;
 pub mod netlink;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;

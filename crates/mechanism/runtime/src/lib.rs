@@ -9,6 +9,7 @@
 //! clone for each child; every path inside a root is resolved beneath it; what a plan does not say is not done.
 
 pub mod cgroup;
+pub mod defence;
 pub mod launch;
 pub mod plan;
 pub mod security;

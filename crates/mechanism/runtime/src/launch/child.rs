@@ -29,6 +29,7 @@ pub(super) fn run(inputs: &Inputs<'_>, status: BorrowedFd<'_>, parent_end: i32) 
     // The copy of the parent's end must go, or the end of the parent would never be seen.
     drop(process::adopt(parent_end));
     let result = before_gate(inputs, reporter).and_then(|()| {
+        inputs.become_.settle(reporter)?;
         reporter.ready();
         if !reporter.wait_go() {
             process::exit_now(1);

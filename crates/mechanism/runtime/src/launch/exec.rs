@@ -51,13 +51,17 @@ pub fn exec(
     let child = super::clone_hidden(Namespaces::NONE, unified, || {
         let reporter = Reporter(child_end.as_fd());
         drop(process::adopt(parent_end));
-        let result = enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()).and_then(|()| {
-            reporter.ready();
-            if !reporter.wait_go() {
-                process::exit_now(1);
-            }
-            become_.run(reporter)
-        });
+        let result = become_
+            .bind_first()
+            .and_then(|()| enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()))
+            .and_then(|()| {
+                become_.settle(reporter)?;
+                reporter.ready();
+                if !reporter.wait_go() {
+                    process::exit_now(1);
+                }
+                become_.run(reporter)
+            });
         report(reporter, result)
     });
     if let Some(own) = own {

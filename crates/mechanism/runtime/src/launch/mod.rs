@@ -21,7 +21,10 @@ mod child;
 mod diagnose;
 mod exec;
 mod handles;
+mod home;
 mod identity;
+mod label;
+mod listener;
 mod resolve;
 mod status;
 mod step;
@@ -30,6 +33,8 @@ pub use exec::{ExecPlan, exec};
 pub use handles::{
     CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, null_device, prepare,
 };
+pub use identity::raise_ceilings;
+pub use listener::Listener;
 pub use resolve::{in_root, mkdir_in_root};
 
 use crate::plan::LaunchPlan;
@@ -72,6 +77,11 @@ impl Launch {
         self.child.pidfd.as_fd()
     }
 
+    /// Where the notify descriptor of the plan's filter goes: to be said before [`Launch::release`].
+    pub fn set_listener(&mut self, listener: Listener) {
+        self.channel.listener = Some(listener);
+    }
+
     /// Waits until the child stands at the gate.
     ///
     /// # Errors
@@ -85,7 +95,11 @@ impl Launch {
     /// # Errors
     /// As [`Launch::wait_ready`], and `Kind::CommandNotFound` or `Kind::CommandNotExecutable` with what is wrong.
     pub fn release(mut self) -> Result<Running> {
-        self.channel.release(&mut self.warnings)?;
+        if let Err(e) = self.channel.release(&mut self.warnings) {
+            // Mostly it has ended by itself. It has not when only its notify descriptor could not be delivered.
+            let _ = tare_kernel::process::pidfd_signal(self.child.pidfd.as_fd(), 9);
+            return Err(e);
+        }
         Ok(Running { pid: self.child.pid.as_raw_nonzero().get(), pidfd: self.child.pidfd, warnings: self.warnings })
     }
 }

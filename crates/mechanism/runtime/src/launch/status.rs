@@ -1,5 +1,6 @@
 //! The status socket between parent and child: see the drawing in [`super`].
 
+use super::listener::{self, Listener};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ enum Message {
 pub(super) struct Channel {
     socket: OwnedFd,
     ready: bool,
+    /// Where a notify descriptor goes.
+    pub(super) listener: Option<Listener>,
 }
 
 /// Longest message: an error with two paths of 4096 bytes fits.
@@ -27,7 +30,7 @@ const LIMIT: usize = 32 * 1024;
 pub(super) fn pair() -> Result<(Channel, OwnedFd)> {
     let (parent, child) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|e| Error::io("create", "status socket", e))?;
-    Ok((Channel { socket: parent, ready: false }, child))
+    Ok((Channel { socket: parent, ready: false, listener: None }, child))
 }
 
 impl Channel {
@@ -65,12 +68,16 @@ impl Channel {
         }
     }
 
-    fn receive(&self) -> Result<Option<Message>> {
+    fn receive(&mut self) -> Result<Option<Message>> {
         let mut buffer = [0u8; LIMIT];
         loop {
-            return match rustix::io::read(&self.socket, &mut buffer[..]) {
-                Ok(0) | Err(rustix::io::Errno::CONNRESET) => Ok(None),
-                Ok(n) => serde_json::from_slice(&buffer[..n])
+            return match listener::receive(&self.socket, &mut buffer[..]) {
+                Ok((n, Some(notify))) if &buffer[..n] == listener::PACKET => {
+                    listener::deliver(self.listener.take(), notify)?;
+                    continue;
+                }
+                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => Ok(None),
+                Ok((n, _)) => serde_json::from_slice(&buffer[..n])
                     .map(Some)
                     .map_err(|e| Error::new(Kind::Corrupt, "read", "status of the container's process").because(e)),
                 Err(rustix::io::Errno::INTR) => continue,

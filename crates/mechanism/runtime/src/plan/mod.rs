@@ -6,9 +6,12 @@
 
 mod mounts;
 mod process;
+mod scheduling;
 
 pub use mounts::{Bind, MountPlan, Source};
-pub use process::{IdentityPlan, ProcessPlan, plan as plan_process};
+pub(crate) use process::resource;
+pub use process::{IdentityPlan, Keyring, ProcessPlan, plan as plan_process, plan_of as plan_process_of};
+pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,7 +147,7 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
-    Ok(LaunchPlan { create, join, steps, process: process::plan(process, linux.seccomp.as_ref())? })
+    Ok(LaunchPlan { create, join, steps, process: process::first_of(process, linux)? })
 }
 
 /// The devices that every container has (config-linux.md#default-devices), then those asked for.
