@@ -29,8 +29,8 @@ class Kind:
             if not seccomp:
                 config["linux"].pop("seccomp", None)
             if controllers == "one":
-                # Rules for devices need their controller.
-                config["linux"]["resources"].pop("devices", None)
+                # What needs another controller.
+                config["linux"]["resources"] = {}
             config["linux"]["cgroupsPath"] = f"/bench/{name}-{runtime}{int(sleeping)}"
             bundle = BUNDLES / f"{name}-{runtime}{'-sleep' if sleeping else ''}"
             shutil.rmtree(bundle, ignore_errors=True)
@@ -39,7 +39,7 @@ class Kind:
             self.bundles[runtime, sleeping] = str(bundle)
         flags, dirs = floor_groups()
         if controllers == "one":
-            dirs = [dir_ for dir_ in dirs if dir_.name == "memory"]
+            dirs = [dir_ for dir_ in dirs if dir_.name == "cpuset"]
         for dir_ in dirs:
             (dir_ / "bench").mkdir(exist_ok=True)
         self.groups = [*flags, "-c", ",".join(str(dir_ / "bench") for dir_ in dirs)]
@@ -63,7 +63,9 @@ def oci_run(rounds: int) -> dict:
     """oci run of true: with the filter and all controllers, without the filter, and with one controller; each after a rest"""
     commands = {}
     for kind in prepared().values():
-        commands |= {f"{runtime}, {kind.name}": kind.run(runtime) for runtime in (*RUNTIMES, "floor")}
+        # runc does not start without the devices controller.
+        names = [name for name in (*RUNTIMES, "floor") if kind.name != "one" or name != "runc"]
+        commands |= {f"{runtime}, {kind.name}": kind.run(runtime) for runtime in names}
     return compare(commands, rounds)
 
 
