@@ -94,7 +94,7 @@ impl Engine {
             namespaces: foreign_namespaces(&proc)?,
         };
         let (stdio, terminal, mut session) = streams(request, root.as_fd(), init)?;
-        let Created { attach, unified } = self.group(&view.cgroup)?.attach()?;
+        let Created { attach, unified, .. } = self.group(&view.cgroup)?.attach()?;
         let cgroup = CgroupHandles { attach, unified, mounts: Vec::new() };
         let running = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?.release()?;
         session.pidfd = running.pidfd;

@@ -1,11 +1,12 @@
 //! Making groups, and the descriptors through which a process joins them.
 
+use super::apply::apply;
 use super::files;
 use super::layout::Version;
 use super::limits::Write;
-use super::plan::{CgroupPlan, GroupPlan, ancestors};
-use super::remove::{remove_below, remove_tree};
-use super::{Parents, limits};
+use super::plan::{CgroupPlan, Existing, GroupPlan, ancestors};
+use super::remove::{remove_empty, remove_tree};
+use super::systemd::{self, Keeper};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -15,39 +16,87 @@ use tare_kernel::bpf;
 use tare_model::{Error, Kind, Result};
 
 /// How a process gets into a group. All descriptors are close-on-exec.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Created {
     /// `tasks` of each v1 hierarchy: a single-threaded child writes `0` into each, before it unshares its cgroup
     /// namespace and after any clone.
     pub attach: Vec<OwnedFd>,
     /// The cgroup2 directory, for CLONE_INTO_CGROUP.
     pub unified: Option<OwnedFd>,
+    /// With systemd: what keeps the unit alive until somebody is in it. To be dropped once the child has joined.
+    pub keeper: Option<Keeper>,
 }
 
-/// Makes the groups of a plan with their limits. On failure nothing of them is left.
+/// What exists of a plan because of us, in one hierarchy.
+struct Made<'a> {
+    group: &'a GroupPlan,
+    /// The group itself.
+    leaf: bool,
+    /// Those above it, innermost last.
+    parents: Vec<String>,
+}
+
+/// Makes the groups of a plan with their limits. On failure nothing of what it made is left.
 ///
 /// # Errors
-/// InUse when the group is there already and populated; Unsupported for a limit whose file this kernel lacks; else what
-/// the kernel refuses, with file and value.
+/// InUse when the group is there already and populated; State when it is there and frozen; Unsupported for a limit whose
+/// file this kernel lacks; else what the kernel refuses, with file and value.
 pub fn create(plan: &CgroupPlan) -> Result<Created> {
-    let mut created = Created { attach: Vec::new(), unified: None };
-    for (i, group) in plan.groups.iter().enumerate() {
-        if let Err(e) = create_one(group, &plan.path, &mut created) {
-            // The one that failed undoes itself when its directory was not ours to begin with.
-            for g in &plan.groups[..=i] {
-                if g.mount_point != group.mount_point || e.kind() != Kind::InUse {
-                    let _gone = remove_below(&g.mount_point, &plan.path, Parents::RemoveEmpty, Instant::now());
-                }
+    let during = |e: Error| e.during("make cgroup", format!("/{}", plan.path));
+    if plan.existing == Existing::Join {
+        plan.groups.iter().try_for_each(may_be_joined).map_err(during)?;
+    }
+    let keeper = plan.unit.as_ref().map(systemd::start).transpose().map_err(during)?;
+    let mut created = Created { keeper, ..Created::default() };
+    let mut made = Vec::with_capacity(plan.groups.len());
+    for group in &plan.groups {
+        let mut new = Made { group, leaf: false, parents: Vec::new() };
+        let result = create_one(&mut new, plan.existing, &mut created);
+        made.push(new);
+        if let Err(e) = result {
+            made.iter().for_each(undo);
+            drop(created);
+            if let Some(unit) = &plan.unit {
+                let _stopped = systemd::stop(unit);
             }
-            return Err(e.during("make cgroup", format!("/{}", plan.path)));
+            return Err(during(e));
         }
     }
     Ok(created)
 }
 
-fn create_one(group: &GroupPlan, path: &str, created: &mut Created) -> Result<()> {
+fn undo(made: &Made<'_>) {
+    let Ok(top) = files::open_top(&made.group.mount_point) else { return };
+    if made.leaf {
+        let _gone = remove_tree(top.as_fd(), &made.group.path, Instant::now());
+    }
+    remove_empty(top.as_fd(), made.parents.iter().rev().cloned());
+}
+
+/// Refuses a group that somebody is in, since the container's end would be theirs; and a frozen one, in which nothing
+/// would ever begin.
+fn may_be_joined(group: &GroupPlan) -> Result<()> {
     let top = files::open_top(&group.mount_point)?;
-    make_leaf(top.as_fd(), path, group)?;
+    let Some(dir) = files::open_dir(&top, &group.path)? else { return Ok(()) };
+    let there = files::recursive(dir.as_fd())?;
+    if !there.is_empty() {
+        return Err(Error::new(Kind::InUse, "use cgroup", group.mount_point.join(&group.path).display())
+            .because(format!("it exists already and holds {} processes", there.len()))
+            .hint("give the container a cgroupsPath of its own"));
+    }
+    let is_set = |file, value: &str| Ok::<_, Error>(files::read(&dir, file)?.is_some_and(|t| t.trim() == value));
+    if is_set("cgroup.freeze", "1")? || is_set("freezer.state", "FROZEN")? {
+        return Err(Error::new(Kind::State, "use cgroup", group.mount_point.join(&group.path).display())
+            .because("it exists already and is frozen"));
+    }
+    Ok(())
+}
+
+fn create_one(made: &mut Made<'_>, existing: Existing, created: &mut Created) -> Result<()> {
+    let group = made.group;
+    let path = group.path.as_str();
+    let top = files::open_top(&group.mount_point)?;
+    make_leaf(top.as_fd(), made, existing)?;
     if group.inherit_cpuset {
         fill_cpuset(top.as_fd(), path)?;
     }
@@ -63,8 +112,12 @@ fn create_one(group: &GroupPlan, path: &str, created: &mut Created) -> Result<()
         (Version::V2, Some(dir)) => {
             if let Some(policy) = &group.devices {
                 let program = bpf::load_device(&policy.program()).map_err(|e| Error::io("load device rules", "", e))?;
-                bpf::attach_device(dir.as_fd(), program.as_fd())
-                    .map_err(|e| Error::io("attach device rules", "", e))?;
+                // What systemd or whoever made the group attached there is replaced.
+                match made.leaf {
+                    true => bpf::attach_device(dir.as_fd(), program.as_fd()),
+                    false => bpf::replace_device(dir.as_fd(), program.as_fd()),
+                }
+                .map_err(|e| Error::io("attach device rules", "", e))?;
             }
             created.unified = Some(dir);
         }
@@ -80,23 +133,55 @@ pub(super) fn tasks(top: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
         .map_err(|e| Error::io("open cgroup file", file, e))
 }
 
-/// Makes the group itself, which must be new, and those above it as far as they are missing.
-fn make_leaf(top: BorrowedFd<'_>, path: &str, group: &GroupPlan) -> Result<()> {
-    hand_down(top, path, group)?;
+/// Makes the group itself, and those above it as far as they are missing.
+fn make_leaf(top: BorrowedFd<'_>, made: &mut Made<'_>, existing: Existing) -> Result<()> {
+    let group = made.group;
+    let path = group.path.as_str();
+    hand_down(top, path, &group.enable, &group.writes)?;
     // Another tare may remove the empty parent just now, so this is tried again; each turn needs such a race.
     for _ in 0..50 {
         match mkdirat(top, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) => return Ok(()),
-            Err(Errno::NOENT) => {
-                make_parents(top, path)?;
-                hand_down(top, path, group)?;
+            Ok(()) => {
+                made.leaf = true;
+                return check_domain(top, group);
             }
+            Err(Errno::NOENT) => {
+                make_parents(top, path, &mut made.parents)?;
+                hand_down(top, path, &group.enable, &group.writes)?;
+            }
+            Err(Errno::EXIST) if existing == Existing::Join => return check_domain(top, group),
             // Left by a tare that was killed: its limits are not ours, so it is made anew.
             Err(Errno::EXIST) => remove_leftover(top, path)?,
             Err(e) => return Err(Error::io("make cgroup", path, e)),
         }
     }
     Err(Error::new(Kind::InUse, "make cgroup", path).because("the group above it is removed again and again"))
+}
+
+/// cgroup2: a group below one with processes of its own is in no valid domain, and nobody can enter it unless it becomes
+/// a threaded one. That has none of the controllers that count for a domain as a whole.
+fn check_domain(top: BorrowedFd<'_>, group: &GroupPlan) -> Result<()> {
+    const THREADED: &[&str] = &["cpu", "cpuset", "pids", "perf_event", "cgroup"];
+    if group.version == Version::V1 || !group.path.contains('/') {
+        return Ok(());
+    }
+    let file = format!("{}/cgroup.type", group.path);
+    let kind = files::read(top, &file)?.unwrap_or_default();
+    let kind = kind.trim();
+    if kind == "domain" {
+        return Ok(());
+    }
+    if let Some(w) = group.writes.iter().find(|w| !THREADED.contains(&w.controller.as_str())) {
+        return Err(Error::new(Kind::State, "limit", &w.file)
+            .because(format!("the cgroup is \"{kind}\", which has no controller {}", w.controller))
+            .hint(
+                "the group above it has processes of its own: move them into a child group, or choose another parent",
+            ));
+    }
+    if kind == "domain invalid" {
+        files::write(top, &file, "threaded").map_err(|e| Error::io("make threaded", &group.path, e))?;
+    }
+    Ok(())
 }
 
 /// Removes a group that nobody is in. One that somebody is in keeps its groups below, empty ones too.
@@ -108,10 +193,11 @@ fn remove_leftover(top: BorrowedFd<'_>, path: &str) -> Result<()> {
     remove_tree(top, path, Instant::now() + Duration::from_millis(50))
 }
 
-fn make_parents(top: BorrowedFd<'_>, path: &str) -> Result<()> {
+fn make_parents(top: BorrowedFd<'_>, path: &str, made: &mut Vec<String>) -> Result<()> {
     for parent in ancestors(path) {
         match mkdirat(top, parent, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => made.push(parent.to_owned()),
+            Err(Errno::EXIST) => {}
             // The one above was removed meanwhile: the caller's next turn.
             Err(Errno::NOENT) => break,
             Err(e) => return Err(Error::io("make cgroup", parent, e)),
@@ -120,11 +206,11 @@ fn make_parents(top: BorrowedFd<'_>, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// v2: enables the plan's controllers for the children of every group above `path`. A controller that cannot be enabled
-/// is a failure only if a limit needs it.
-fn hand_down(top: BorrowedFd<'_>, path: &str, group: &GroupPlan) -> Result<()> {
+/// v2: enables controllers for the children of every group above `path`. One that cannot be enabled is a failure only if
+/// one of `writes` needs it.
+pub(super) fn hand_down(top: BorrowedFd<'_>, path: &str, enable: &[String], writes: &[Write]) -> Result<()> {
     const FILE: &str = "cgroup.subtree_control";
-    if group.enable.is_empty() {
+    if enable.is_empty() {
         return Ok(());
     }
     for parent in std::iter::once("").chain(ancestors(path)) {
@@ -132,13 +218,13 @@ fn hand_down(top: BorrowedFd<'_>, path: &str, group: &GroupPlan) -> Result<()> {
         let there = files::read(&dir, FILE)?.unwrap_or_default();
         let there: BTreeSet<&str> = there.split_whitespace().collect();
         let wanted: Vec<String> =
-            group.enable.iter().filter(|c| !there.contains(c.as_str())).map(|c| format!("+{c}")).collect();
+            enable.iter().filter(|c| !there.contains(c.as_str())).map(|c| format!("+{c}")).collect();
         if wanted.is_empty() || files::write(&dir, FILE, wanted.join(" ")).is_ok() {
             continue;
         }
         for one in &wanted {
             let Err(e) = files::write(&dir, FILE, one) else { continue };
-            if group.writes.iter().any(|w| w.controller == one[1..]) {
+            if writes.iter().any(|w| w.controller == one[1..]) {
                 let error = Error::io("enable cgroup controller", format!("{} below /{parent}", &one[1..]), e);
                 return Err(match e {
                     // cgroup2's rule: a group with processes of its own hands nothing down, the real root excepted.
@@ -168,49 +254,4 @@ fn fill_one(top: BorrowedFd<'_>, path: &str, file: &str) -> Result<String> {
     let above = fill_one(top, path.rsplit_once('/').map_or("", |(parent, _)| parent), file)?;
     files::write(top, &at(path), &above).map_err(|e| Error::io("write cgroup file", at(path), e))?;
     Ok(above)
-}
-
-/// Writes limits in order, and stops at the first failure.
-pub(super) fn apply(dir: BorrowedFd<'_>, writes: &[Write]) -> Result<()> {
-    // Device rules are a dozen lines for one file.
-    let mut open: Option<(&str, OwnedFd)> = None;
-    for w in writes {
-        let mut target = (w.file.as_str(), w.value.as_str());
-        if open.as_ref().is_none_or(|(name, _)| *name != target.0) {
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            let mut opened = openat(dir, target.0, flags, Mode::empty());
-            if let (Err(Errno::NOENT), Some((file, value))) = (&opened, &w.fallback) {
-                target = (file, value);
-                opened = openat(dir, target.0, flags, Mode::empty());
-            }
-            match opened {
-                Ok(fd) => open = Some((target.0, fd)),
-                Err(Errno::NOENT) => {
-                    return Err(limits::lacking(&w.file, &w.controller, "this kernel has no such file"));
-                }
-                Err(e) => return Err(Error::io("open cgroup file", target.0, e)),
-            }
-        }
-        if let Some((_, fd)) = &open {
-            files::write_fd(fd, target.1).map_err(|e| refused(target.0, target.1, e))?;
-        }
-    }
-    Ok(())
-}
-
-fn refused(file: &str, value: &str, errno: Errno) -> Error {
-    let error = Error::io("limit", format!("{file} to {value:?}"), errno);
-    match (errno, file) {
-        (Errno::BUSY, _) if file.starts_with("memory.") => {
-            error.hint("the group uses more than that already and it cannot be reclaimed")
-        }
-        (Errno::INVAL, "memory.limit_in_bytes") => {
-            error.hint("memory must not exceed the limit of memory and swap: give both")
-        }
-        (Errno::INVAL | Errno::ACCESS | Errno::RANGE, "cpuset.cpus" | "cpuset.mems") => {
-            error.hint("only what the group above has can be given")
-        }
-        (Errno::NODEV, _) => error.hint("no block device has these numbers, or it is a partition"),
-        _ => error,
-    }
 }

@@ -12,6 +12,39 @@ pub fn cpu_weight(shares: u64) -> u64 {
     (shares.saturating_mul(100).saturating_add(512) / 1024).clamp(1, 10_000)
 }
 
+/// By which scale v1's shares become v2's weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weights {
+    /// [`cpu_weight`]: the engine's.
+    #[default]
+    Proportional,
+    /// [`oci_cpu_weight`]: that of the OCI runtimes, which others (Kubernetes) reckon with.
+    Oci,
+}
+
+impl Weights {
+    pub(super) fn weight(self, shares: u64) -> u64 {
+        match self {
+            Weights::Proportional => cpu_weight(shares),
+            Weights::Oci => oci_cpu_weight(shares),
+        }
+    }
+}
+
+/// v2's `cpu.weight` as today's OCI runtimes and Kubernetes convert shares: 2, 1024 and 262144 become 1, 100 and 10000,
+/// and in between the logarithm of the weight is quadratic in that of the shares. (runc up to 1.3.1 was linear.)
+pub fn oci_cpu_weight(shares: u64) -> u64 {
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let l = (shares as f64).log2();
+            10_f64.powf(l * (l + 125.0) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
+}
+
 /// Quota and period in microseconds for docker's `--cpus`.
 ///
 /// # Errors
@@ -74,6 +107,15 @@ mod tests {
             assert_eq!(cpu_weight(shares), weight, "{shares} shares");
         }
         assert!((2..262_144).collect::<Vec<_>>().windows(2).all(|w| cpu_weight(w[0]) <= cpu_weight(w[1])));
+    }
+
+    #[test]
+    fn shares_become_weights_as_in_other_runtimes() {
+        for (shares, weight) in
+            [(0, 1), (2, 1), (512, 59), (1024, 100), (1536, 138), (262_144, 10_000), (u64::MAX, 10_000)]
+        {
+            assert_eq!(oci_cpu_weight(shares), weight, "{shares} shares");
+        }
     }
 
     #[test]

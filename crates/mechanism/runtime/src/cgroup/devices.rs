@@ -5,6 +5,7 @@
 //! both versions are written from it.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tare_kernel::bpf::{self, Assembler, Field, Instruction};
 use tare_model::runtime_spec::LinuxDeviceCgroup;
 use tare_model::{Error, Kind, Result};
@@ -91,9 +92,34 @@ impl Policy {
     pub(super) fn v1_lines(&self) -> Vec<(&'static str, String)> {
         let (first, rest) =
             if self.allow_by_default { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let all = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        let line = |e: &Exception| format!("{} {}:{} {}", e.kind, all(e.major), all(e.minor), e.access);
-        std::iter::once((first, "a".to_owned())).chain(self.exceptions.iter().map(|e| (rest, line(e)))).collect()
+        std::iter::once((first, "a".to_owned())).chain(self.exceptions.iter().map(|e| (rest, e.to_string()))).collect()
+    }
+
+    /// The writes that bring a group of v1 in use, whose `devices.list` is `listed`, to this policy. Between two lists of
+    /// allowances nothing that both allow is denied for a moment.
+    pub(super) fn v1_change(&self, listed: &str) -> Vec<(&'static str, String)> {
+        let now = Policy::from_list(listed);
+        let Some(now) = now.filter(|_| !self.allow_by_default) else { return self.v1_lines() };
+        let surplus = now.exceptions.iter().filter_map(|e| {
+            let wanted = self.exceptions.iter().find(|w| (w.kind, w.major, w.minor) == (e.kind, e.major, e.minor));
+            let access: String = e.access.chars().filter(|c| !wanted.is_some_and(|w| w.access.contains(*c))).collect();
+            (!access.is_empty()).then(|| ("devices.deny", Exception { access, ..e.clone() }.to_string()))
+        });
+        let missing = self.exceptions.iter().filter(|e| !now.exceptions.contains(e));
+        missing.map(|e| ("devices.allow", e.to_string())).chain(surplus).collect()
+    }
+
+    /// What `devices.list` says; none where everything is allowed, for exceptions to that are not listed.
+    fn from_list(listed: &str) -> Option<Policy> {
+        let number = |n: &str| if n == "*" { Some(None) } else { n.parse().ok().map(Some) };
+        let exception = |line: &str| {
+            let mut words = line.split(' ');
+            let kind = words.next()?.chars().next().filter(|c| "bc".contains(*c))?;
+            let (major, minor) = words.next()?.split_once(':')?;
+            Some(Exception { kind, major: number(major)?, minor: number(minor)?, access: words.next()?.to_owned() })
+        };
+        let exceptions = listed.lines().map(exception).collect::<Option<Vec<_>>>()?;
+        Some(Policy { allow_by_default: false, exceptions })
     }
 
     /// The program of v2.
@@ -134,6 +160,14 @@ impl Policy {
     }
 }
 
+/// As v1 writes it: `c 1:3 rwm`.
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+        write!(f, "{} {}:{} {}", self.kind, all(self.major), all(self.minor), self.access)
+    }
+}
+
 fn rule(allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {
     LinuxDeviceCgroup { allow, kind: Some(kind.into()), major, minor, access: Some(access.into()) }
 }
@@ -157,6 +191,14 @@ pub fn runtime_rules() -> Vec<LinuxDeviceCgroup> {
     nodes.into_iter().chain(chars.map(|(major, minor)| rule(true, "c", Some(major), minor, "rwm"))).collect()
 }
 
+/// [`runtime_rules`], and the device of tunnels, which runc lets every container have and programs in containers count on:
+/// without the capability for its network a process there can make nothing of it.
+pub fn oci_rules() -> Vec<LinuxDeviceCgroup> {
+    let mut rules = runtime_rules();
+    rules.push(rule(true, "c", Some(10), Some(200), "rwm"));
+    rules
+}
+
 /// The rules of a container that asks for none: everything denied but [`runtime_rules`], which is docker's list.
 pub fn default_rules() -> Vec<LinuxDeviceCgroup> {
     std::iter::once(rule(false, "a", None, None, "rwm")).chain(runtime_rules()).collect()
@@ -177,6 +219,25 @@ mod tests {
         assert_eq!(lines[1], ("devices.allow", "c *:* m".into()));
         assert!(lines.contains(&("devices.allow", "c 136:* rwm".into())));
         assert_eq!(lines.len(), 12);
+    }
+
+    #[test]
+    fn a_change_of_v1_denies_only_what_goes() {
+        let mut rules = default_rules();
+        let before = policy(&rules).v1_lines();
+        let listed: String = before[1..].iter().map(|(_, line)| format!("{line}\n")).collect();
+        rules.push(rule(true, "c", Some(1), Some(11), "r"));
+        rules.push(rule(false, "c", Some(1), Some(3), "w"));
+        assert_eq!(
+            policy(&rules).v1_change(&listed),
+            [
+                ("devices.allow", "c 1:3 rm".into()),
+                ("devices.allow", "c 1:11 r".into()),
+                ("devices.deny", "c 1:3 w".into())
+            ]
+        );
+        assert_eq!(policy(&default_rules()).v1_change(&listed), []);
+        assert_eq!(policy(&default_rules()).v1_change("a *:* rwm\n"), before, "nothing is known of what is denied");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A group that exists: opening it, joining it, and who is in it.
 
-use super::attach::{Created, tasks};
+use super::convert::Weights;
 use super::files;
 use super::layout::{Hierarchy, Layout, Version};
 use super::plan::relative;
-use rustix::fs::{Mode, OFlags, openat};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use tare_model::{Error, Kind, Result};
@@ -14,11 +13,14 @@ use tare_model::{Error, Kind, Result};
 pub struct Group {
     pub(super) path: String,
     pub(super) members: Vec<Member>,
+    pub(super) weights: Weights,
 }
 
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) hierarchy: Hierarchy,
+    /// Beneath the mount point, without a leading slash.
+    pub(super) path: String,
     pub(super) dir: OwnedFd,
 }
 
@@ -32,39 +34,20 @@ impl Group {
         let mut members = Vec::with_capacity(layout.hierarchies.len());
         for hierarchy in &layout.hierarchies {
             let top = files::open_top(&hierarchy.mount_point)?;
+            let path = hierarchy.beneath(&path);
             if let Some(dir) = files::open_dir(&top, &path)? {
-                members.push(Member { hierarchy: hierarchy.clone(), dir });
+                members.push(Member { hierarchy: hierarchy.clone(), path, dir });
             }
         }
         if members.is_empty() {
             return Err(Error::new(Kind::NotFound, "open cgroup", format!("/{path}")));
         }
-        Ok(Group { path, members })
+        Ok(Group { path, members, weights: Weights::default() })
     }
 
     /// Its path, relative to what the mounts show.
     pub fn path(&self) -> String {
         format!("/{}", self.path)
-    }
-
-    /// The descriptors through which another process joins it, as for [`super::create`].
-    ///
-    /// # Errors
-    /// NotFound when it has been removed.
-    pub fn attach(&self) -> Result<Created> {
-        let mut created = Created { attach: Vec::new(), unified: None };
-        for m in &self.members {
-            match m.hierarchy.version {
-                Version::V1 => created.attach.push(tasks(m.dir.as_fd(), ".")?),
-                Version::V2 => {
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let dir = openat(&m.dir, ".", flags, Mode::empty())
-                        .map_err(|e| Error::io("open cgroup", self.path(), e))?;
-                    created.unified = Some(dir);
-                }
-            }
-        }
-        Ok(created)
     }
 
     /// The processes in it and in the groups below, ascending, as seen from the caller's PID namespace.

@@ -331,7 +331,12 @@ fn what_this_kernel_lacks_is_an_error_and_leaves_nothing() {
     let path = unique();
     let mut p = plan(&layout, &path, &pids(5)).unwrap();
     let group = p.groups.iter_mut().find(|g| !g.writes.is_empty()).unwrap();
-    group.writes.push(Write { controller: "pids".into(), file: "pids.none".into(), value: "1".into(), fallback: None });
+    group.writes.push(Write {
+        controller: "pids".into(),
+        file: "pids.none".into(),
+        value: "1".into(),
+        ..Write::default()
+    });
     let e = create(&p).unwrap_err();
     assert_eq!(e.kind(), Kind::Unsupported, "{e}");
     assert!(e.to_string().contains("no such limit on this host (pids"), "{e}");

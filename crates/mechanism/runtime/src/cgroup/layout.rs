@@ -46,6 +46,9 @@ pub struct Hierarchy {
     pub name: Option<String>,
     /// The group of this process, as a path beneath `mount_point`; `/` where that lies outside of what is mounted.
     pub own: String,
+    /// The group below which all paths lie, without slashes at its ends; empty: the top. See [`Layout::below_own`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub base: String,
 }
 
 /// The mounted hierarchies, v1 in the kernel's order, cgroup2 last.
@@ -95,6 +98,19 @@ impl Layout {
         Layout { hierarchies: hierarchy.into_iter().cloned().collect() }
     }
 
+    /// The same hierarchies with every path read as below this process's own groups. On a host of cgroup2 alone it is
+    /// the group above that one: a group with processes of its own cannot hand controllers down.
+    #[must_use]
+    pub fn below_own(mut self) -> Layout {
+        let lone = self.mode() == Mode::V2;
+        for h in &mut self.hierarchies {
+            let own = h.own.trim_matches('/');
+            let parent = own.rsplit_once('/').map_or("", |(parent, _)| parent);
+            h.base = if lone { parent } else { own }.to_owned();
+        }
+        self
+    }
+
     /// The hierarchy that has `controller`.
     pub fn with_controller(&self, controller: &str) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller))
@@ -119,6 +135,11 @@ impl Layout {
 }
 
 impl Hierarchy {
+    /// The group `path` of a layout (without slashes at its ends) as a path beneath the mount point.
+    pub fn beneath(&self, path: &str) -> String {
+        if self.base.is_empty() { path.to_owned() } else { format!("{}/{path}", self.base) }
+    }
+
     /// What it is called in messages and in /proc/PID/cgroup.
     pub fn label(&self) -> String {
         match (&self.name, self.version) {
@@ -191,6 +212,7 @@ fn hierarchy(line: &str, mounts: &[Mount]) -> Option<Hierarchy> {
         controllers: names.iter().filter(|n| !n.starts_with("name=")).map(|&n| n.to_owned()).collect(),
         name: names.iter().find_map(|n| n.strip_prefix("name=")).map(str::to_owned),
         own: beneath(path, &mount.root),
+        base: String::new(),
     })
 }
 
@@ -262,6 +284,15 @@ pub(super) mod tests {
         assert_eq!(cpu.mount_point, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         let named = l.hierarchies.iter().find(|h| h.name.is_some()).unwrap();
         assert_eq!((named.label().as_str(), named.controllers.len()), ("name=systemd", 0));
+    }
+
+    #[test]
+    fn paths_below_the_own_group() {
+        let l = v1().below_own();
+        assert_eq!(l.with_controller("pids").unwrap().beneath("a/b"), "user.slice/a/b");
+        assert_eq!(l.with_controller("cpuset").unwrap().beneath("a"), "a");
+        let l = v2("pids").below_own();
+        assert_eq!(l.unified().unwrap().beneath("a"), "user.slice/user-0.slice/a", "beside the own group");
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! order of writing (period before quota before burst; memory before memory and swap).
 //! Source: Documentation/admin-guide/cgroup-v1/*, cgroup-v2.rst; runtime-spec config-linux.md "Control groups".
 
-use super::convert::{cpu_weight, io_weight, memory_and_swap, swap_max};
+use super::convert::{Weights, io_weight, memory_and_swap, swap_max};
 use super::layout::{Layout, Version};
 use serde::{Deserialize, Serialize};
-use tare_model::runtime_spec::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
+use tare_model::runtime_spec::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
 use tare_model::{Error, Kind, Result};
 
 /// A value for a file of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Write {
     /// Whose file it is.
     pub controller: String,
@@ -23,16 +23,45 @@ pub struct Write {
     /// File and value of the same meaning, where the kernel lacks the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<(String, String)>,
+    /// Where the kernel lacks the file, nothing is lost: what it would say holds anyhow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// A document, and the scale to which its shares are converted.
+pub(super) struct Asked<'a> {
+    resources: &'a LinuxResources,
+    weights: Weights,
+}
+
+impl std::ops::Deref for Asked<'_> {
+    type Target = LinuxResources;
+
+    fn deref(&self) -> &LinuxResources {
+        self.resources
+    }
 }
 
 /// A value to write, and what stands for `{}` in the file's name.
 struct Value {
     key: String,
     text: String,
+    optional: bool,
+}
+
+impl Value {
+    fn new(text: impl ToString) -> Value {
+        Value { key: String::new(), text: text.to_string(), optional: false }
+    }
+
+    /// For a value that a kernel without the file has anyhow.
+    fn optional(self) -> Value {
+        Value { optional: true, ..self }
+    }
 }
 
 /// The values of a limit in a document: none where it is not asked for, several where a file takes a line per device.
-type Format = fn(&LinuxResources) -> Result<Vec<Value>>;
+type Format = fn(&Asked<'_>) -> Result<Vec<Value>>;
 
 struct Row {
     /// Name in the OCI document, for messages.
@@ -62,6 +91,7 @@ const V1: &[Row] = &[
     row("cpu.cpus", "cpuset", "cpuset.cpus", |r| some(cpu(r).and_then(|c| text(c.cpus.as_ref())))),
     row("cpu.mems", "cpuset", "cpuset.mems", |r| some(cpu(r).and_then(|c| text(c.mems.as_ref())))),
     row("cpu.shares", "cpu", "cpu.shares", |r| some(cpu(r).and_then(|c| c.shares).filter(|&s| s > 0))),
+    row("cpu.idle", "cpu", "cpu.idle", |r| some(cpu(r).and_then(|c| c.idle))),
     row("cpu.realtimePeriod", "cpu", "cpu.rt_period_us", |r| {
         some(cpu(r).and_then(|c| c.realtime_period).filter(|&p| p > 0))
     }),
@@ -71,12 +101,16 @@ const V1: &[Row] = &[
     row("cpu.period", "cpu", "cpu.cfs_period_us", |r| some(cpu(r).and_then(|c| c.period).filter(|&p| p > 0))),
     row("cpu.quota", "cpu", "cpu.cfs_quota_us", |r| some(cpu(r).and_then(|c| c.quota).filter(|&q| q != 0))),
     row("cpu.burst", "cpu", "cpu.cfs_burst_us", |r| some(cpu(r).and_then(|c| c.burst))),
-    row("cpu.idle", "cpu", "cpu.idle", |r| some(cpu(r).and_then(|c| c.idle))),
     row("memory.limit", "memory", "memory.limit_in_bytes", |r| {
         some(memory(r).and_then(|m| m.limit).filter(|&l| l != 0))
     }),
     row("memory.swap", "memory", "memory.memsw.limit_in_bytes", |r| {
-        memory(r).map_or(Ok(Vec::new()), |m| some(memory_and_swap(m.limit, m.swap)?))
+        let Some(m) = memory(r) else { return Ok(Vec::new()) };
+        // Lifting the limit of memory lifts that of both, where the kernel accounts for swap.
+        match (m.limit.unwrap_or(0), m.swap.unwrap_or(0)) {
+            (..0, 0) => Ok(vec![Value::new(-1).optional()]),
+            _ => some(memory_and_swap(m.limit, m.swap)?),
+        }
     }),
     row("memory.reservation", "memory", "memory.soft_limit_in_bytes", |r| {
         some(memory(r).and_then(|m| m.reservation).filter(|&l| l != 0))
@@ -86,7 +120,15 @@ const V1: &[Row] = &[
     }),
     row("memory.swappiness", "memory", "memory.swappiness", |r| some(memory(r).and_then(|m| m.swappiness))),
     row("memory.disableOOMKiller", "memory", "memory.oom_control", |r| {
-        some(memory(r).and_then(|m| m.disable_oomkiller).filter(|&d| d).map(|_| 1))
+        some(memory(r).and_then(|m| m.disable_oomkiller).map(u8::from))
+    }),
+    // Kernels of today have no other than hierarchical accounting: they refuse 0, or have no such file.
+    row("memory.useHierarchy", "memory", "memory.use_hierarchy", |r| {
+        Ok(memory(r)
+            .and_then(|m| m.use_hierarchy)
+            .map(|h| Value { optional: h, ..Value::new(u8::from(h)) })
+            .into_iter()
+            .collect())
     }),
     row("pids.limit", "pids", "pids.max", pids_max),
     either(
@@ -102,6 +144,7 @@ const V1: &[Row] = &[
         "blkio.bfq.weight_device",
         weight_devices,
     ),
+    row("blockIO.weightDevice.leafWeight", "blkio", "blkio.leaf_weight_device", leaf_weight_devices),
     row("blockIO.throttleReadBpsDevice", "blkio", "blkio.throttle.read_bps_device", |r| {
         v1_throttle(r, |b| &b.throttle_read_bps_device)
     }),
@@ -115,6 +158,7 @@ const V1: &[Row] = &[
         v1_throttle(r, |b| &b.throttle_write_iops_device)
     }),
     row("hugepageLimits", "hugetlb", "hugetlb.{}.limit_in_bytes", huge_pages),
+    row("hugepageLimits", "hugetlb", "hugetlb.{}.rsvd.limit_in_bytes", reserved_huge_pages),
     row("network.classID", "net_cls", "net_cls.classid", |r| some(r.network.as_ref().and_then(|n| n.class_id))),
     row("network.priorities", "net_prio", "net_prio.ifpriomap", priorities),
     row("rdma", "rdma", "rdma.max", rdma),
@@ -123,17 +167,22 @@ const V1: &[Row] = &[
 const V2: &[Row] = &[
     row("cpu.cpus", "cpuset", "cpuset.cpus", |r| some(cpu(r).and_then(|c| text(c.cpus.as_ref())))),
     row("cpu.mems", "cpuset", "cpuset.mems", |r| some(cpu(r).and_then(|c| text(c.mems.as_ref())))),
-    row("cpu.shares", "cpu", "cpu.weight", |r| some(cpu(r).and_then(|c| c.shares).filter(|&s| s > 0).map(cpu_weight))),
+    row("cpu.shares", "cpu", "cpu.weight", |r| {
+        some(cpu(r).and_then(|c| c.shares).filter(|&s| s > 0).map(|s| r.weights.weight(s)))
+    }),
+    row("cpu.idle", "cpu", "cpu.idle", |r| some(cpu(r).and_then(|c| c.idle))),
     row("cpu.quota", "cpu", "cpu.max", cpu_max),
     row("cpu.burst", "cpu", "cpu.max.burst", |r| some(cpu(r).and_then(|c| c.burst))),
-    row("cpu.idle", "cpu", "cpu.idle", |r| some(cpu(r).and_then(|c| c.idle))),
     none("cpu.realtimePeriod", "cpu", |r| some(cpu(r).and_then(|c| c.realtime_period).filter(|&p| p > 0))),
     none("cpu.realtimeRuntime", "cpu", |r| some(cpu(r).and_then(|c| c.realtime_runtime).filter(|&p| p != 0))),
     row("memory.limit", "memory", "memory.max", |r| {
         some(memory(r).and_then(|m| m.limit).filter(|&l| l != 0).map(or_max))
     }),
     row("memory.swap", "memory", "memory.swap.max", |r| {
-        memory(r).map_or(Ok(Vec::new()), |m| some(swap_max(m.limit, m.swap)?))
+        let Some(m) = memory(r) else { return Ok(Vec::new()) };
+        // Without swap in the kernel there is none to use, and none to limit.
+        let value = |v: String| Value { optional: v == "max" || v == "0", ..Value::new(v) };
+        Ok(swap_max(m.limit, m.swap)?.map(value).into_iter().collect())
     }),
     row("memory.reservation", "memory", "memory.low", |r| {
         some(memory(r).and_then(|m| m.reservation).filter(|&l| l != 0).map(or_max))
@@ -141,6 +190,7 @@ const V2: &[Row] = &[
     none("memory.kernelTCP", "memory", |r| some(memory(r).and_then(|m| m.kernel_tcp).filter(|&l| l != 0))),
     none("memory.swappiness", "memory", |r| some(memory(r).and_then(|m| m.swappiness))),
     none("memory.disableOOMKiller", "memory", |r| some(memory(r).and_then(|m| m.disable_oomkiller).filter(|&d| d))),
+    none("memory.useHierarchy", "memory", |r| some(memory(r).and_then(|m| m.use_hierarchy).filter(|&h| !h))),
     row("pids.limit", "pids", "pids.max", pids_max),
     either(
         // BFQ's file has v1's scale; io.weight belongs to the iocost controller.
@@ -152,12 +202,13 @@ const V2: &[Row] = &[
     either(row("blockIO.weightDevice", "io", "io.bfq.weight", weight_devices), "io.weight", |r| {
         io(r).map_or(Ok(Vec::new()), |b| {
             lines(
-                b.weight_device
-                    .iter()
-                    .filter_map(|d| Some(format!("{}:{} {}", d.major, d.minor, io_weight(d.weight?)))),
+                b.weight_device.iter().filter_map(|d| {
+                    Some(format!("{}:{} {}", d.major, d.minor, io_weight(d.weight.filter(|&w| w > 0)?)))
+                }),
             )
         })
     }),
+    none("blockIO.weightDevice.leafWeight", "io", leaf_weight_devices),
     row("blockIO.throttleReadBpsDevice", "io", "io.max", |r| v2_throttle(r, "rbps", |b| &b.throttle_read_bps_device)),
     row("blockIO.throttleWriteBpsDevice", "io", "io.max", |r| v2_throttle(r, "wbps", |b| &b.throttle_write_bps_device)),
     row("blockIO.throttleReadIOPSDevice", "io", "io.max", |r| {
@@ -167,6 +218,7 @@ const V2: &[Row] = &[
         v2_throttle(r, "wiops", |b| &b.throttle_write_iops_device)
     }),
     row("hugepageLimits", "hugetlb", "hugetlb.{}.max", huge_pages),
+    row("hugepageLimits", "hugetlb", "hugetlb.{}.rsvd.max", reserved_huge_pages),
     none("network.classID", "net_cls", |r| some(r.network.as_ref().and_then(|n| n.class_id))),
     none("network.priorities", "net_prio", priorities),
     row("rdma", "rdma", "rdma.max", rdma),
@@ -181,28 +233,42 @@ const ON_V2: &[(&str, &str)] = &[("blkio", "io")];
 ///
 /// # Errors
 /// Unsupported for a limit whose controller this host lacks or whose version has none; Invalid for values that cannot be.
-pub(super) fn writes(layout: &Layout, resources: &LinuxResources) -> Result<Vec<Write>> {
+pub(super) fn writes(layout: &Layout, resources: &LinuxResources, weights: Weights) -> Result<Vec<Write>> {
+    let asked = Asked { resources, weights };
     let mut out = Vec::new();
     // By the v1 table first, since every limit stands in it; what cgroup2 has is then taken from the v2 table.
     for r in V1 {
         let h = layout.with_controller(r.controller);
         if h.is_some_and(|h| h.version == Version::V1) {
-            out.extend(r.writes(resources)?);
-        } else if h.is_none() && !on_v2(layout, r.controller) && !(r.format)(resources)?.is_empty() {
+            out.extend(r.writes(&asked)?);
+        } else if h.is_none() && !on_v2(layout, r.controller) && !(r.format)(&asked)?.is_empty() {
             return Err(lacking(r.limit, r.controller, "the controller is not there"));
         }
     }
     for r in V2 {
         if layout.with_controller(r.controller).is_some_and(|h| h.version == Version::V2) {
             match r.file {
-                Some(_) => out.extend(r.writes(resources)?),
-                None if (r.format)(resources)?.is_empty() => {}
+                Some(_) => out.extend(r.writes(&asked)?),
+                None if (r.format)(&asked)?.is_empty() => {}
                 None => return Err(lacking(r.limit, r.controller, "cgroup2 has none")),
             }
         }
     }
     unified(layout, resources, &mut out)?;
     Ok(out)
+}
+
+/// Files that the kernel checks against each other, or that are one limit in two files: their rows stand together, they
+/// are written in the order that the kernel takes, and an update changes all of them or none.
+pub(super) fn relation(file: &str) -> Option<u8> {
+    Some(match file {
+        "cpuset.cpus" | "cpuset.mems" => 0,
+        "cpu.shares" | "cpu.weight" | "cpu.idle" => 1,
+        "cpu.rt_period_us" | "cpu.rt_runtime_us" => 2,
+        "cpu.cfs_period_us" | "cpu.cfs_quota_us" | "cpu.cfs_burst_us" | "cpu.max" | "cpu.max.burst" => 3,
+        "memory.limit_in_bytes" | "memory.memsw.limit_in_bytes" | "memory.max" | "memory.swap.max" => 4,
+        _ => return None,
+    })
 }
 
 fn on_v2(layout: &Layout, controller: &str) -> bool {
@@ -223,7 +289,7 @@ fn unified(layout: &Layout, resources: &LinuxResources, out: &mut Vec<Write>) ->
         if !there {
             return Err(lacking(&format!("unified {file}"), controller, "cgroup2 does not have the controller here"));
         }
-        out.push(Write { controller: controller.into(), file: file.clone(), value: value.clone(), fallback: None });
+        out.push(Write { controller: controller.into(), file: file.clone(), value: value.clone(), ..Write::default() });
     }
     Ok(())
 }
@@ -236,7 +302,7 @@ pub(super) fn lacking(limit: &str, controller: &str, why: &str) -> Error {
 }
 
 impl Row {
-    fn writes(&self, resources: &LinuxResources) -> Result<Vec<Write>> {
+    fn writes(&self, resources: &Asked<'_>) -> Result<Vec<Write>> {
         let Some(file) = self.file else { return Ok(Vec::new()) };
         let values = (self.format)(resources)?;
         let others = match self.fallback {
@@ -247,6 +313,7 @@ impl Row {
             controller: self.controller.into(),
             file: file.replace("{}", &v.key),
             value: v.text,
+            optional: v.optional,
             fallback: self.fallback.and_then(|(f, _)| Some((f.to_owned(), others.get(i)?.text.clone()))),
         };
         Ok(values.into_iter().enumerate().map(write).collect())
@@ -267,12 +334,12 @@ fn io(r: &LinuxResources) -> Option<&LinuxBlockIo> {
 
 #[expect(clippy::unnecessary_wraps, reason = "the table's rows have one type, and some can fail")]
 fn some<T: ToString>(value: Option<T>) -> Result<Vec<Value>> {
-    Ok(value.map(|v| Value { key: String::new(), text: v.to_string() }).into_iter().collect())
+    Ok(value.map(Value::new).into_iter().collect())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the table's rows have one type, and some can fail")]
 fn lines(values: impl Iterator<Item = String>) -> Result<Vec<Value>> {
-    Ok(values.map(|text| Value { key: String::new(), text }).collect())
+    Ok(values.map(Value::new).collect())
 }
 
 fn text(value: Option<&String>) -> Option<String> {
@@ -284,12 +351,12 @@ fn or_max(limit: i64) -> String {
     if limit < 0 { "max".into() } else { limit.to_string() }
 }
 
-fn pids_max(r: &LinuxResources) -> Result<Vec<Value>> {
+fn pids_max(r: &Asked<'_>) -> Result<Vec<Value>> {
     some(r.pids.as_ref().and_then(|p| p.limit).map(|l| if l <= 0 { "max".into() } else { l.to_string() }))
 }
 
 /// Quota and period in one file; the kernel keeps the period where only the quota is written.
-fn cpu_max(r: &LinuxResources) -> Result<Vec<Value>> {
+fn cpu_max(r: &Asked<'_>) -> Result<Vec<Value>> {
     let Some(c) = cpu(r) else { return Ok(Vec::new()) };
     let period = c.period.filter(|&p| p > 0);
     let quota = c.quota.filter(|&q| q != 0);
@@ -303,17 +370,17 @@ fn cpu_max(r: &LinuxResources) -> Result<Vec<Value>> {
     }))
 }
 
-fn weight_devices(r: &LinuxResources) -> Result<Vec<Value>> {
-    io(r).map_or(Ok(Vec::new()), |b| {
-        if let Some(d) = b.weight_device.iter().find(|d| d.leaf_weight.is_some_and(|w| w > 0)) {
-            return Err(lacking(
-                "blockIO.weightDevice.leafWeight",
-                "blkio",
-                &format!("asked for {}:{}", d.major, d.minor),
-            ));
-        }
-        lines(b.weight_device.iter().filter_map(|d| Some(format!("{}:{} {}", d.major, d.minor, d.weight?))))
-    })
+fn weight_devices(r: &Asked<'_>) -> Result<Vec<Value>> {
+    by_device(r, |d| d.weight)
+}
+
+fn leaf_weight_devices(r: &Asked<'_>) -> Result<Vec<Value>> {
+    by_device(r, |d| d.leaf_weight)
+}
+
+fn by_device(r: &LinuxResources, of: fn(&LinuxWeightDevice) -> Option<u16>) -> Result<Vec<Value>> {
+    let line = |d: &LinuxWeightDevice| Some(format!("{}:{} {}", d.major, d.minor, of(d).filter(|&w| w > 0)?));
+    io(r).map_or(Ok(Vec::new()), |b| lines(b.weight_device.iter().filter_map(line)))
 }
 
 fn v1_throttle(r: &LinuxResources, of: fn(&LinuxBlockIo) -> &Vec<LinuxThrottleDevice>) -> Result<Vec<Value>> {
@@ -332,25 +399,31 @@ fn v2_throttle(
     })
 }
 
-fn huge_pages(r: &LinuxResources) -> Result<Vec<Value>> {
+fn huge_pages(r: &Asked<'_>) -> Result<Vec<Value>> {
     let value = |h: &tare_model::runtime_spec::LinuxHugepageLimit| {
         if h.page_size.is_empty() || !h.page_size.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(Error::new(Kind::Invalid, "limit hugepageLimits", format!("{:?}", h.page_size))
                 .because("not a page size")
                 .hint("sizes are written as the kernel does: 64KB, 2MB, 1GB"));
         }
-        Ok(Value { key: h.page_size.clone(), text: h.limit.to_string() })
+        Ok(Value { key: h.page_size.clone(), ..Value::new(h.limit) })
     };
     r.hugepage_limits.iter().map(value).collect()
 }
 
-fn priorities(r: &LinuxResources) -> Result<Vec<Value>> {
+/// The same for pages that are reserved and not yet touched, since 5.7: a mapping beyond the limit then fails at once,
+/// and not by SIGBUS later.
+fn reserved_huge_pages(r: &Asked<'_>) -> Result<Vec<Value>> {
+    Ok(huge_pages(r)?.into_iter().map(Value::optional).collect())
+}
+
+fn priorities(r: &Asked<'_>) -> Result<Vec<Value>> {
     r.network
         .as_ref()
         .map_or(Ok(Vec::new()), |n| lines(n.priorities.iter().map(|p| format!("{} {}", p.name, p.priority))))
 }
 
-fn rdma(r: &LinuxResources) -> Result<Vec<Value>> {
+fn rdma(r: &Asked<'_>) -> Result<Vec<Value>> {
     lines(r.rdma.iter().map(|(device, l)| {
         let part = |key: &str, n: Option<u32>| n.map(|n| format!(" {key}={n}")).unwrap_or_default();
         format!("{device}{}{}", part("hca_handle", l.hca_handles), part("hca_object", l.hca_objects))

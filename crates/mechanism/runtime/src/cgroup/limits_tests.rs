@@ -35,7 +35,7 @@ fn full() -> LinuxResources {
 }
 
 fn written(layout: &Layout, r: &LinuxResources) -> Vec<String> {
-    writes(layout, r).unwrap().into_iter().map(|w| format!("{}={}", w.file, w.value)).collect()
+    writes(layout, r, Weights::Proportional).unwrap().into_iter().map(|w| format!("{}={}", w.file, w.value)).collect()
 }
 
 #[test]
@@ -46,10 +46,10 @@ fn v1_files() {
             "cpuset.cpus=0-1",
             "cpuset.mems=0",
             "cpu.shares=1024",
+            "cpu.idle=0",
             "cpu.cfs_period_us=100000",
             "cpu.cfs_quota_us=50000",
             "cpu.cfs_burst_us=1000",
-            "cpu.idle=0",
             "memory.limit_in_bytes=1000",
             "memory.memsw.limit_in_bytes=3000",
             "memory.soft_limit_in_bytes=500",
@@ -69,9 +69,9 @@ fn v2_files() {
             "cpuset.cpus=0-1",
             "cpuset.mems=0",
             "cpu.weight=100",
+            "cpu.idle=0",
             "cpu.max=50000 100000",
             "cpu.max.burst=1000",
-            "cpu.idle=0",
             "memory.max=1000",
             "memory.swap.max=2000",
             "memory.low=500",
@@ -81,7 +81,7 @@ fn v2_files() {
             "io.max=8:16 wiops=max",
         ]
     );
-    let w = writes(&v2("io cpu cpuset memory pids"), &full()).unwrap();
+    let w = writes(&v2("io cpu cpuset memory pids"), &full(), Weights::Proportional).unwrap();
     assert_eq!(w.iter().find_map(|w| w.fallback.clone()), Some(("io.weight".into(), "default 4950".into())));
 }
 
@@ -127,7 +127,7 @@ fn v1_only_limits_are_refused_on_v2() {
         ),
     ];
     for (name, r) in cases {
-        let e = writes(&all, &r).unwrap_err();
+        let e = writes(&all, &r, Weights::Proportional).unwrap_err();
         assert_eq!((e.kind(), e.object()), (Kind::Unsupported, name));
         assert!(e.to_string().contains("no such limit on this host"), "{e}");
     }
@@ -148,21 +148,26 @@ fn pages_networks_rdma_and_unified() {
     };
     assert_eq!(
         written(&v1(), &r),
-        ["hugetlb.2MB.limit_in_bytes=4096", "net_cls.classid=1048577", "net_prio.ifpriomap=eth0 5"]
+        [
+            "hugetlb.2MB.limit_in_bytes=4096",
+            "hugetlb.2MB.rsvd.limit_in_bytes=4096",
+            "net_cls.classid=1048577",
+            "net_prio.ifpriomap=eth0 5"
+        ]
     );
     let mut r = LinuxResources::default();
     r.rdma.insert("mlx5_1".into(), LinuxRdma { hca_handles: Some(3), hca_objects: None });
     r.unified.insert("memory.high".into(), "1000".into());
     assert_eq!(written(&v2("rdma memory"), &r), ["rdma.max=mlx5_1 hca_handle=3", "memory.high=1000"]);
-    assert!(writes(&v2("rdma"), &r).unwrap_err().to_string().contains("memory"));
+    assert!(writes(&v2("rdma"), &r, Weights::Proportional).unwrap_err().to_string().contains("memory"));
     for bad in ["memory/high", "high"] {
         let mut r = LinuxResources::default();
         r.unified.insert(bad.into(), "1".into());
-        assert_eq!(writes(&v2("memory"), &r).unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(writes(&v2("memory"), &r, Weights::Proportional).unwrap_err().kind(), Kind::Invalid);
     }
     r = LinuxResources {
         hugepage_limits: vec![LinuxHugepageLimit { page_size: "../x".into(), limit: 1 }],
         ..Default::default()
     };
-    assert_eq!(writes(&v1(), &r).unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(writes(&v1(), &r, Weights::Proportional).unwrap_err().kind(), Kind::Invalid);
 }

@@ -17,17 +17,24 @@
 //! hierarchy, the named ones (`name=systemd`) too, since it sees them all, and in cgroup2 on a hybrid host, through which
 //! freezing and killing are atomic.
 
+mod apply;
 mod attach;
 mod convert;
+mod dbus;
+mod delegate;
 mod devices;
 mod files;
 mod group;
+mod join;
 mod layout;
 mod limits;
 mod oom;
+mod place;
 mod plan;
 mod remove;
 mod state;
+mod systemd;
+mod unit;
 mod update;
 mod usage;
 
@@ -35,13 +42,19 @@ mod usage;
 mod kernel_tests;
 
 pub use attach::{Created, create};
-pub use convert::{cpu_quota, cpu_weight};
-pub use devices::{Exception, Policy, default_rules, runtime_rules};
+pub use convert::{Weights, cpu_quota, cpu_weight, oci_cpu_weight};
+pub use delegate::{delegate, owner};
+pub use devices::{Exception, Policy, default_rules, oci_rules, runtime_rules};
 pub use group::Group;
+pub use join::SubGroups;
 pub use layout::{Hierarchy, Layout, Mode, Version};
 pub use limits::Write;
 pub use oom::{OomEvents, oom_kills};
-pub use plan::{CgroupPlan, GroupPlan, plan};
+pub use place::{Manager, Place};
+pub use plan::{CgroupPlan, Existing, GroupPlan, plan};
 pub use remove::{Parents, remove};
 pub use state::is_frozen;
+pub use systemd::Keeper;
+pub use unit::{Property, PropertyValue, UnitName, UnitPlan};
+pub use update::Applied;
 pub use usage::{CpuUsage, DeviceIo, MemoryUsage, PidsUsage, Usage};

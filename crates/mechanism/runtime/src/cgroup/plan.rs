@@ -1,8 +1,11 @@
 //! From resources to a plan: which groups to make where, and what to write into them. Pure.
 
+use super::convert::Weights;
 use super::devices::Policy;
 use super::layout::{Hierarchy, Layout, Mode, Version};
+
 use super::limits::{self, Write};
+use super::unit::UnitPlan;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tare_model::runtime_spec::LinuxResources;
@@ -13,8 +16,25 @@ use tare_model::{Error, Kind, Result};
 pub struct CgroupPlan {
     /// Path of the group in every hierarchy, without a leading slash.
     pub path: String,
+    /// What happens to a group that is there already.
+    #[serde(default)]
+    pub existing: Existing,
     /// One for each mounted hierarchy.
     pub groups: Vec<GroupPlan>,
+    /// The unit of systemd that holds the group; none without systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitPlan>,
+}
+
+/// What [`super::create`] does with a group that exists and that nobody is in. A populated one is always an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Existing {
+    /// It was left behind: its limits are not ours, so it is made anew.
+    #[default]
+    Replace,
+    /// Somebody made it for us: it is used with the limits that it has, but for those that the plan names.
+    Join,
 }
 
 /// A group in one hierarchy.
@@ -24,6 +44,8 @@ pub struct GroupPlan {
     pub version: Version,
     /// Where the hierarchy is mounted.
     pub mount_point: PathBuf,
+    /// The group, beneath the mount point, without a leading slash.
+    pub path: String,
     /// v2: controllers to hand down along the path, in `cgroup.subtree_control` of every group above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enable: Vec<String>,
@@ -47,17 +69,26 @@ const HANDED_DOWN: &[&str] = &["cpuset", "cpu", "io", "memory", "pids", "hugetlb
 /// Invalid for a path with `..` or empty names, and for values that cannot be; Unsupported for a limit that this host
 /// lacks, or without any hierarchy.
 pub fn plan(layout: &Layout, path: &str, resources: &LinuxResources) -> Result<CgroupPlan> {
+    plan_weighed(layout, path, resources, Weights::Proportional)
+}
+
+pub(super) fn plan_weighed(
+    layout: &Layout,
+    path: &str,
+    resources: &LinuxResources,
+    weights: Weights,
+) -> Result<CgroupPlan> {
     let path = relative(path)?;
     if layout.mode() == Mode::None {
         return Err(Error::new(Kind::Unsupported, "make cgroup", path)
             .because("no cgroup hierarchy is mounted")
             .hint("mount -t cgroup2 none /sys/fs/cgroup"));
     }
-    let writes = limits::writes(layout, resources)?;
+    let writes = limits::writes(layout, resources, weights)?;
     let policy = Policy::from_rules(&resources.devices)?;
     let mut groups = Vec::with_capacity(layout.hierarchies.len());
     for h in &layout.hierarchies {
-        groups.push(group(layout, h, &writes, policy.as_ref()));
+        groups.push(group(layout, h, &path, &writes, policy.as_ref()));
     }
     if policy.is_some_and(|p| p != Policy::OPEN)
         && layout.with_controller("devices").is_none()
@@ -65,17 +96,17 @@ pub fn plan(layout: &Layout, path: &str, resources: &LinuxResources) -> Result<C
     {
         return Err(limits::lacking("devices", "devices", "the controller is not there"));
     }
-    Ok(CgroupPlan { path, groups })
+    Ok(CgroupPlan { path, existing: Existing::Replace, groups, unit: None })
 }
 
-fn group(layout: &Layout, h: &Hierarchy, writes: &[Write], policy: Option<&Policy>) -> GroupPlan {
+fn group(layout: &Layout, h: &Hierarchy, path: &str, writes: &[Write], policy: Option<&Policy>) -> GroupPlan {
     let mut writes = of_hierarchy(h, writes);
     let has = |c: &str| h.controllers.iter().any(|x| x == c);
     let v1 = h.version == Version::V1;
     let mut devices = None;
     if let Some(policy) = policy {
         if v1 && has("devices") {
-            writes.extend(device_writes(policy));
+            writes.extend(device_writes(policy.v1_lines()));
         } else if !v1 && layout.with_controller("devices").is_none() && *policy != Policy::OPEN {
             devices = Some(policy.clone());
         }
@@ -88,6 +119,7 @@ fn group(layout: &Layout, h: &Hierarchy, writes: &[Write], policy: Option<&Polic
     GroupPlan {
         version: h.version,
         mount_point: h.mount_point.clone(),
+        path: h.beneath(path),
         enable,
         inherit_cpuset: v1 && has("cpuset"),
         writes,
@@ -103,12 +135,12 @@ pub(super) fn of_hierarchy(h: &Hierarchy, writes: &[Write]) -> Vec<Write> {
 }
 
 /// v1's writes for device rules.
-pub(super) fn device_writes(policy: &Policy) -> impl Iterator<Item = Write> {
-    policy.v1_lines().into_iter().map(|(file, value)| Write {
+pub(super) fn device_writes(lines: Vec<(&'static str, String)>) -> impl Iterator<Item = Write> {
+    lines.into_iter().map(|(file, value)| Write {
         controller: "devices".into(),
         file: file.into(),
         value,
-        fallback: None,
+        ..Write::default()
     })
 }
 

@@ -1,12 +1,11 @@
 //! Removing groups. It goes on past failures and reports them all.
 
 use super::files;
-use super::layout::Layout;
+use super::layout::{Hierarchy, Layout};
 use super::plan::{ancestors, relative};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 
@@ -32,7 +31,7 @@ pub fn remove(layout: &Layout, path: &str, parents: Parents) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut failures = Vec::new();
     for h in &layout.hierarchies {
-        if let Err(e) = remove_below(&h.mount_point, &path, parents, deadline) {
+        if let Err(e) = remove_below(h, &path, parents, deadline) {
             failures.push(e.during("remove from", h.label()));
         }
     }
@@ -41,18 +40,23 @@ pub fn remove(layout: &Layout, path: &str, parents: Parents) -> Result<()> {
     Err(Error::new(first.kind(), "remove cgroup", format!("/{path}")).because(all.join("; ")))
 }
 
-pub(super) fn remove_below(mount_point: &Path, path: &str, parents: Parents, deadline: Instant) -> Result<()> {
-    let top = files::open_top(mount_point)?;
-    remove_tree(top.as_fd(), path, deadline)?;
+fn remove_below(h: &Hierarchy, path: &str, parents: Parents, deadline: Instant) -> Result<()> {
+    let top = files::open_top(&h.mount_point)?;
+    remove_tree(top.as_fd(), &h.beneath(path), deadline)?;
     if parents == Parents::RemoveEmpty {
-        for parent in ancestors(path).rev() {
-            // Busy: others are in it. It is not looked at before, since only rmdir itself decides without a race.
-            if unlinkat(&top, parent, AtFlags::REMOVEDIR).is_err() {
-                break;
-            }
-        }
+        remove_empty(top.as_fd(), ancestors(path).rev().map(|parent| h.beneath(parent)));
     }
     Ok(())
+}
+
+/// Removes groups, innermost first, as long as they are empty.
+pub(super) fn remove_empty(top: BorrowedFd<'_>, innermost_first: impl Iterator<Item = String>) {
+    for group in innermost_first {
+        // Busy: others are in it. It is not looked at before, since only rmdir itself decides without a race.
+        if unlinkat(top, group.as_str(), AtFlags::REMOVEDIR).is_err() {
+            break;
+        }
+    }
 }
 
 /// Removes `path` below `top`, children first; tries again until `deadline` while it is busy.

@@ -94,7 +94,7 @@ pub fn cgroup_mounts(layout: &Layout, plan: &CgroupPlan) -> Result<Vec<CgroupMou
             (Version::V1, None) if h.controllers.len() > 1 => (h.controllers.join(","), h.controllers.clone()),
             (Version::V1, None) => (h.controllers.join(","), Vec::new()),
         };
-        let path = h.mount_point.join(plan.path.trim_start_matches('/'));
+        let path = h.mount_point.join(h.beneath(plan.path.trim_matches('/')));
         let Some(text) = path.to_str() else { continue };
         let tree = clone_tree(CWD, text, false).map_err(|e| Error::io("open cgroup", text, e))?;
         out.push(CgroupMount { name, links, tree });

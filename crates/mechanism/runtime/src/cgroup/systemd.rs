@@ -1,0 +1,166 @@
+//! Transient scopes of systemd: started around a process of ours, changed, stopped.
+//!
+//! ```text
+//! start: fork the keeper ─► StartTransientUnit(PIDs=[keeper]) ─► JobRemoved "done" ─► the group exists
+//!        the caller writes limits, clones the container into the group, and drops the keeper, which ends then
+//! ```
+//!
+//! A scope needs a process to begin with, and ends with its last one. The keeper is that process until the container's
+//! first one is born in the group: nobody has to be moved, and the limits stand before it begins.
+
+use super::dbus::{Bus, Call};
+use super::unit::{Property, PropertyValue, UnitPlan};
+use rustix::fd::OwnedFd;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tare_kernel::process::{self, Child, Namespaces};
+use tare_model::{Context, Error, Kind, Result};
+
+/// systemd answers within milliseconds, unless it reloads its units.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const MANAGER: (&str, &str) = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+
+/// A process that does nothing but be in the unit. Ends when this value is dropped, or its owner dies.
+#[derive(Debug)]
+pub struct Keeper {
+    child: Child,
+    /// The keeper waits for this end of its pipe to be closed.
+    hold: Option<OwnedFd>,
+}
+
+impl Keeper {
+    fn new() -> Result<Keeper> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e))?;
+        let child = process::clone(Namespaces::NONE, None, || {
+            let _unheard = set_parent_process_death_signal(Some(Signal::KILL));
+            // Only the ends of this pipe: the copies of all others would keep them open for others.
+            let _closed = process::close_all_from(0, read.as_fd());
+            let mut buffer = [0_u8; 1];
+            while rustix::io::read(&read, &mut buffer) == Err(rustix::io::Errno::INTR) {}
+            process::exit_now(0)
+        })
+        .during("clone", "first process of the unit")?;
+        Ok(Keeper { child, hold: Some(write) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.hold.take());
+        let _reaped = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+fn bus() -> Result<Bus> {
+    Bus::systemd(PATIENCE)
+}
+
+/// Starts the unit with its limits around a keeper, and waits until its group exists.
+///
+/// # Errors
+/// Unsupported when systemd does not run here; InUse when there is such a unit; else systemd's words.
+pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
+    let keeper = Keeper::new()?;
+    let pid = keeper.child.pid.as_raw_nonzero().get().unsigned_abs();
+    let mut bus = bus()?;
+    let call = || {
+        let mut call = Call::new(MANAGER, "StartTransientUnit");
+        call.body.text(&plan.unit.name).text("replace");
+        call.body.array("(sv)", |body| {
+            for p in plan.fixed(pid).iter().chain(&plan.properties) {
+                property(body, p);
+            }
+        });
+        // Further units: none.
+        call.body.array("(sa(sv))", |_| {});
+        call
+    };
+    match bus.job(call()) {
+        // A unit of this name that failed earlier, and that nobody has looked at since.
+        Err(e) if e.kind() == Kind::InUse && reset_failed(&mut bus, &plan.unit.name).is_ok() => bus.job(call()),
+        other => other,
+    }
+    .during("start unit", &plan.unit.name)?;
+    Ok(keeper)
+}
+
+/// Changes limits of a running unit, until the next boot.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn set_properties(plan: &UnitPlan) -> Result<()> {
+    if plan.properties.is_empty() {
+        return Ok(());
+    }
+    let mut call = Call::new(MANAGER, "SetUnitProperties");
+    // true: not to be written to disk.
+    call.body.text(&plan.unit.name).boolean(true);
+    call.body.array("(sv)", |body| plan.properties.iter().for_each(|p| property(body, p)));
+    bus()?.call(call).map(|_| ()).during("change unit", &plan.unit.name)
+}
+
+/// Stops the unit and waits for it; one that is not there is stopped.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn stop(plan: &UnitPlan) -> Result<()> {
+    let mut bus = bus()?;
+    let mut call = Call::new(MANAGER, "StopUnit");
+    call.body.text(&plan.unit.name).text("replace");
+    match bus.job(call) {
+        Err(e) if e.kind() == Kind::NotFound => Ok(()),
+        r => r.during("stop unit", &plan.unit.name),
+    }?;
+    // Gone already as a rule: only a failed one is kept, by a systemd that does not know CollectMode.
+    let _forgotten = reset_failed(&mut bus, &plan.unit.name);
+    Ok(())
+}
+
+fn reset_failed(bus: &mut Bus, name: &str) -> Result<()> {
+    let mut call = Call::new(MANAGER, "ResetFailedUnit");
+    call.body.text(name);
+    bus.call(call).map(|_| ())
+}
+
+fn property(body: &mut super::dbus::Body, (name, value): &Property) {
+    body.structure(|s| {
+        s.text(name);
+        match value {
+            PropertyValue::Bool(b) => s.variant("b", |v| {
+                v.boolean(*b);
+            }),
+            PropertyValue::Number(n) => s.variant("t", |v| {
+                v.u64(*n);
+            }),
+            PropertyValue::Text(t) => s.variant("s", |v| {
+                v.text(t);
+            }),
+            PropertyValue::Bytes(bytes) => s.variant("ay", |v| {
+                v.array("y", |a| {
+                    bytes.iter().for_each(|b| {
+                        a.byte(*b);
+                    })
+                });
+            }),
+            PropertyValue::Numbers(numbers) => s.variant("au", |v| {
+                v.array("u", |a| {
+                    numbers.iter().for_each(|n| {
+                        a.u32(*n);
+                    })
+                });
+            }),
+            PropertyValue::Pairs(pairs) => s.variant("a(ss)", |v| {
+                v.array("(ss)", |a| {
+                    pairs.iter().for_each(|(x, y)| {
+                        a.structure(|p| {
+                            p.text(x).text(y);
+                        })
+                    })
+                });
+            }),
+        }
+    });
+}
