@@ -41,6 +41,9 @@ pub struct ProcessPlan {
     /// Its session keyring.
     #[serde(default)]
     pub keyring: Keyring,
+    /// How many descriptors from 3 up, which the caller left open, the program gets.
+    #[serde(default)]
+    pub preserve_fds: u32,
     /// What was left out of what was asked for, in words.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -147,6 +150,7 @@ fn read(p: &Process, seccomp: Option<&LinuxSeccomp>, linux: Option<&Linux>) -> R
         apparmor: some_text(&p.apparmor_profile),
         selinux: some_text(&p.selinux_label),
         keyring: Keyring::default(),
+        preserve_fds: 0,
         die_with_parent: true,
         warnings,
         init: None,
