@@ -2,4 +2,6 @@
 //! against another runtime than tare.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod exec;
+mod lifecycle;
 mod process;

@@ -28,9 +28,11 @@ mod cgroup;
 mod config;
 mod console;
 pub mod kernel;
+mod program;
 mod rootfs;
 
 pub use case::{Case, case, skip};
 pub use cgroup::{Layout, layout};
 pub use config::{drop_pointer, set_pointer};
 pub use console::{Console, Master};
+pub use program::{Abi, Arg, call_in_thread, one_call};
