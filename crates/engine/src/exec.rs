@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::path::Path;
 use tare_kernel::capability::Set;
-use tare_model::runtime_spec::{NamespaceKind, Process, User};
+use tare_model::runtime_spec::{Process, User};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Created;
 use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Stdio};
@@ -57,7 +57,7 @@ impl ExecSession {
     /// As ioctl(2).
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let Some(master) = &self.terminal else { return Ok(()) };
-        set_size(master, rows, columns)
+        launch::set_size(master, rows, columns)
     }
 
     /// Sends a signal to it; one that has ended is no error.
@@ -91,7 +91,7 @@ impl Engine {
                 .map_err(|e| Error::io("open", "the container's root directory", e))?;
         let plan = ExecPlan {
             process: self.exec_process(&view.id, request, root.as_fd())?,
-            namespaces: foreign_namespaces(&proc)?,
+            namespaces: launch::foreign_namespaces(pid)?,
         };
         let (stdio, terminal, mut session) = streams(request, root.as_fd(), init)?;
         let Created { attach, unified, .. } = self.group(&view.cgroup)?.attach()?;
@@ -153,37 +153,6 @@ impl Engine {
     }
 }
 
-/// Tells a terminal its size.
-pub(crate) fn set_size(master: &OwnedFd, rows: u16, columns: u16) -> Result<()> {
-    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(master, size).map_err(|e| Error::io("resize", "terminal", e))
-}
-
-/// The namespaces in which the container differs from this process.
-fn foreign_namespaces(proc: &Path) -> Result<Vec<NamespaceKind>> {
-    use NamespaceKind as K;
-    let inode = |base: &Path, file: &str| {
-        let path = base.join("ns").join(file);
-        std::fs::metadata(&path).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).during("look at", path.display())
-    };
-    let mut out = Vec::new();
-    for (kind, file) in [
-        (K::User, "user"),
-        (K::Mount, "mnt"),
-        (K::Pid, "pid"),
-        (K::Network, "net"),
-        (K::Ipc, "ipc"),
-        (K::Uts, "uts"),
-        (K::Cgroup, "cgroup"),
-        (K::Time, "time"),
-    ] {
-        if inode(proc, file)? != inode(Path::new("/proc/self"), file)? {
-            out.push(kind);
-        }
-    }
-    Ok(out)
-}
-
 type Streams = (Option<Stdio>, Option<OwnedFd>, ExecSession);
 
 fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result<Streams> {
@@ -192,7 +161,7 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
     if request.tty {
         let (master, slave) = open_terminal(root)?;
         if let Some((rows, columns)) = request.size {
-            set_size(&master, rows, columns)?;
+            launch::set_size(&master, rows, columns)?;
         }
         session.terminal = Some(master);
         return Ok((None, Some(slave), session));

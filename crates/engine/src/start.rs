@@ -34,7 +34,7 @@ use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
 use tare_runtime::cgroup::{self, CgroupPlan, Layout};
-use tare_runtime::launch::{self, CgroupHandles};
+use tare_runtime::launch::{self, CgroupHandles, Equipment};
 use tare_runtime::plan::{LaunchPlan, MountPlan, Source, Step};
 use tare_store::{ContainerRow, Durability};
 
@@ -311,7 +311,7 @@ impl Engine {
         }
         let master = handles.master()?;
         if let (Some(master), Attach::Sized { rows, columns }) = (&master, attach) {
-            crate::exec::set_size(master, rows, columns)?;
+            launch::set_size(master, rows, columns)?;
         }
         let (stdio, ends) = if master.is_some() {
             (None, Ends::default())
@@ -319,8 +319,9 @@ impl Engine {
             let (stdio, ends) = pipes(prepared.record.request.stdin)?;
             (Some(stdio), ends)
         };
-        let handles_cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
-        let mut child = launch::spawn(&prepared.plan, handles, stdio, handles_cgroup)?;
+        let cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
+        let equipment = Equipment { stdio, cgroup, ..Equipment::default() };
+        let mut child = launch::spawn(&prepared.plan, handles, equipment)?;
         prepared.joined.iter().try_for_each(still_there)?;
         prepared.status.pid = child.pid();
         prepared.status.pid_start = start_time(child.pid()).unwrap_or_default();

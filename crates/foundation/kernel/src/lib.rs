@@ -13,3 +13,4 @@ pub mod netlink;
 pub mod process;
 pub mod scheduling;
 pub mod seccomp;
+pub mod shared;

@@ -47,6 +47,12 @@ impl Namespaces {
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
+
+    /// The set without `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Namespaces(self.0 & !other.0)
+    }
 }
 
 /// linux/sched.h; the libc crate's constant has too narrow a type.
@@ -78,7 +84,6 @@ pub fn is_single_threaded() -> io::Result<bool> {
 /// # Errors
 /// `ErrorKind::Unsupported` if the caller has more than one thread: the copy would hold locks that nobody releases.
 /// Otherwise as clone3(2).
-#[expect(unreachable_code, reason = "the child's result type has no values")]
 pub fn clone(
     namespaces: Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
@@ -87,6 +92,30 @@ pub fn clone(
     if !is_single_threaded()? {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "a process with several threads must not clone"));
     }
+    clone_again(namespaces, cgroup, Parent::Caller, child)
+}
+
+/// Whose child a clone becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// The caller's.
+    Caller,
+    /// The caller's parent's (CLONE_PARENT): the clone is the caller's sibling.
+    Sibling,
+}
+
+/// As [`clone`], for a process that came from [`clone`] itself and therefore has one thread; nothing is looked up, so
+/// it works where no /proc is mounted.
+///
+/// # Errors
+/// As clone3(2).
+#[expect(unreachable_code, reason = "the child's result type has no values")]
+pub fn clone_again(
+    namespaces: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    parent: Parent,
+    child: impl FnOnce() -> Infallible,
+) -> io::Result<Child> {
     // Who ignores SIGCHLD, as a caller's parent may have it inherited, never learns how its children end (waitid(2)).
     // SAFETY: SIG_DFL is a valid disposition for SIGCHLD; one thread: nobody else changes it meanwhile.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -95,7 +124,11 @@ pub fn clone(
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces.0 | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    match parent {
+        Parent::Caller => args.exit_signal = libc::SIGCHLD as u64,
+        // A sibling's exit signal is the caller's own; another must not be named.
+        Parent::Sibling => args.flags |= libc::CLONE_PARENT as u64,
+    }
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd.as_raw_fd() as u64;
@@ -120,6 +153,15 @@ pub fn clone(
             Ok(Child { pid, pidfd })
         }
     }
+}
+
+/// The kind of namespace behind a descriptor (ioctl NS_GET_NSTYPE); `None` if it is no namespace at all.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Option<Namespaces> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: this request takes no argument and touches no memory; other kinds of files refuse it.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    // The kinds are single bits; another driver that has the same number may answer anything.
+    (kind > 0 && (kind as u32).is_power_of_two()).then_some(Namespaces(kind as u64))
 }
 
 /// Null-terminated arrays for execve(2), made before a clone so that nothing is allocated after it.
@@ -164,6 +206,35 @@ pub fn execveat(file: BorrowedFd<'_>, argv: &ExecArray, envp: &ExecArray) -> io:
         )
     };
     io::Error::last_os_error()
+}
+
+/// As [`execveat`] with the caller's own environment, whatever is in it; returns only on failure.
+pub fn execveat_as_is(file: BorrowedFd<'_>, argv: &ExecArray) -> io::Error {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: as for `execveat`; `environ` is the C library's own null-terminated array, and one thread changes nothing
+    // of it meanwhile.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            environ,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// The name under which this program was executed (getauxval(3), AT_EXECFN): `/dev/fd/N` if by a descriptor alone.
+pub fn executed_as() -> Option<String> {
+    // SAFETY: for AT_EXECFN the value is 0 or a C string at the top of the stack, which stays for the process's life.
+    unsafe {
+        let name = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
 }
 
 /// Moves the caller into fresh namespaces (unshare(2)). PID and time apply to its next children only.
@@ -233,6 +304,27 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) as libc::c_int })
 }
 
+/// Closes every descriptor from `first` up but these, as [`close_all_from`].
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut from = first;
+    // By descriptor, without a sorted copy: nothing is allocated.
+    loop {
+        let next = keep.iter().map(|k| k.as_raw_fd() as u32).filter(|k| *k >= from).min();
+        let to = next.map_or(u32::MAX, |n| n.wrapping_sub(1));
+        if next != Some(from) {
+            // SAFETY: by this function's contract nobody uses what is closed here.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) as libc::c_int })?;
+        }
+        match next {
+            Some(n) => from = n + 1,
+            None => return Ok(()),
+        }
+    }
+}
+
 /// Closes every descriptor from `first` up but one (close_range(2)): for a child about to execute, in which a path such
 /// as `/proc/self/fd/7/..` must lead nowhere.
 ///
@@ -267,8 +359,16 @@ pub fn new_session_keyring() -> io::Result<()> {
 /// # Errors
 /// As fcntl(2).
 pub fn dup_inheritable(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    dup_inheritable_from(fd, 3)
+}
+
+/// As [`dup_inheritable`], with the lowest free number that is not below `lowest`.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn dup_inheritable_from(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<i32> {
     // SAFETY: F_DUPFD takes a descriptor and a lower bound; the result is deliberately left to the next program.
-    let n = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 3) };
+    let n = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, lowest) };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n) }
 }
 

@@ -1,17 +1,21 @@
 //! The child between clone and gate. It ends by executing or exiting; it never returns.
 
 use super::become_process::Become;
+use super::gate::{self, Gate};
 use super::handles::Prepared;
+use super::hook::{self, ContainerState, Status};
 use super::identity::die_with_parent;
-use super::status::Reporter;
+use super::join::Joined;
+use super::status::{Reporter, Said};
 use super::step::Stage;
-use super::{Stdio, bit};
-use crate::plan::LaunchPlan;
+use super::trace::Trace;
+use super::{Stdio, clocks, maps};
+use crate::plan::{LaunchPlan, MountPlan, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
-use tare_model::{Context, Error, Result};
+use tare_model::{Context, Error, Kind, Result};
 
 /// What the child was given by its parent, through memory.
 #[derive(Debug)]
@@ -20,48 +24,125 @@ pub(super) struct Inputs<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) stdio: Option<&'a Stdio>,
     pub(super) attach: &'a [OwnedFd],
-    pub(super) joined: &'a [(NamespaceKind, OwnedFd)],
+    /// What it has to join itself.
+    pub(super) joined: &'a [Joined],
     pub(super) become_: &'a Become,
+    pub(super) gate: &'a Gate,
+    pub(super) state: Option<&'a ContainerState>,
+    pub(super) trace: &'a Trace,
 }
 
-pub(super) fn run(inputs: &Inputs<'_>, status: BorrowedFd<'_>, parent_end: i32) -> Infallible {
-    let reporter = Reporter(status);
+pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infallible {
+    inputs.trace.child("clone", "");
     // The copy of the parent's end must go, or the end of the parent would never be seen.
     drop(process::adopt(parent_end));
-    let result = before_gate(inputs, reporter).and_then(|()| {
-        inputs.become_.settle(reporter)?;
-        reporter.ready();
-        if !reporter.wait_go() {
-            process::exit_now(1);
-        }
-        inputs.become_.run(reporter)
-    });
+    let pid = match before_gate(inputs, Reporter(status.as_fd())) {
+        Ok(pid) => pid,
+        Err(e) => give_up(Reporter(status.as_fd()), e),
+    };
+    let Some(starter) = gate::wait(status, inputs.gate) else { process::exit_now(1) };
+    inputs.trace.child("gate", "");
+    // From here on the status is whoever's who has opened the gate.
+    let reporter = Reporter(starter.as_fd());
+    let result = start_hooks(inputs, pid).and_then(|()| inputs.become_.run(reporter));
     match result {
         Ok(never) => match never {},
-        Err(e) => reporter.error(e),
+        Err(e) => give_up(reporter, e),
     }
+}
+
+pub(super) fn give_up(reporter: Reporter<'_>, error: Error) -> ! {
+    reporter.error(error);
     process::exit_now(1)
 }
 
-fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
+/// Everything up to the gate. What comes back is this process's id as the runtime sees it, if it was told.
+fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32>> {
+    let (plan, trace) = (inputs.plan, inputs.trace);
     // Until the last step sets it again: a parent killed in between takes the half-made container with it.
     die_with_parent()?;
     process::reset_signals();
     join_cgroups(inputs.attach)?;
-    if inputs.plan.create.contains(&NamespaceKind::Cgroup) {
+    trace.child("join cgroups", "");
+    if plan.namespaces.creates(NamespaceKind::Cgroup) {
         process::unshare(Namespaces::CGROUP).during("unshare", "cgroup namespace")?;
     }
-    for (kind, fd) in inputs.joined {
-        if *kind != NamespaceKind::Pid {
-            process::setns(fd.as_fd(), bit(*kind)).map_err(|e| Error::io("join namespace", format!("{kind:?}"), e))?;
-        }
+    // The PID namespace it was born in.
+    inputs.joined.iter().filter(|j| j.kind != NamespaceKind::Pid).try_for_each(Joined::enter)?;
+    if plan.namespaces.creates(NamespaceKind::Time) {
+        clocks::enter_new(&plan.namespaces.time_offsets)?;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
+    trace.child("namespaces", "");
     let mut stage = Stage::new(inputs.prepared, reporter);
-    for step in &inputs.plan.steps {
-        stage.perform(step)?;
+    let (early, rest) =
+        plan.steps.split_at(plan.steps.iter().take_while(|s| matches!(s, Step::OomScoreAdj(_))).count());
+    // Files of its own in /proc belong to whoever made it: written before the user changes.
+    early.iter().try_for_each(|step| stage.perform(step))?;
+    if plan.namespaces.has(NamespaceKind::User) {
+        enter_user(inputs, reporter)?;
+        trace.child("user namespace", "");
     }
-    set_stdio(inputs)
+    let mut pid = None;
+    for step in rest {
+        match step {
+            Step::Rendezvous => match reporter.rendezvous() {
+                Some(own) => pid = Some(own),
+                None => process::exit_now(1),
+            },
+            Step::ContainerHooks(hooks) => run_hooks(inputs, "createContainer", hooks, Status::Creating, pid)?,
+            step => stage.perform(step)?,
+        }
+        let (kind, object) = label(step);
+        trace.child(kind, object);
+    }
+    set_stdio(inputs)?;
+    inputs.become_.settle(reporter)?;
+    trace.child("streams and attributes", "");
+    stand_at_gate(inputs, reporter)?;
+    reporter.say(Said::Ready);
+    Ok(pid)
+}
+
+fn enter_user(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
+    let made = inputs.plan.namespaces.creates(NamespaceKind::User);
+    if made && !reporter.wait_mapped() {
+        process::exit_now(1);
+    }
+    maps::assume_root(inputs.plan.namespaces.ids.as_ref().filter(|_| made))?;
+    // Changing the user has cleared it.
+    die_with_parent()
+}
+
+/// Who will outlive its creator keeps nothing of it: neither its end as its own, nor what it was handed for the steps,
+/// such as mounts that nobody could unmount.
+fn stand_at_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
+    let Gate::Socket(listener) = inputs.gate else { return Ok(()) };
+    rustix::process::set_parent_process_death_signal(None).map_err(|e| Error::io("clear", "parent-death signal", e))?;
+    let keep = [reporter.0, listener.as_fd()];
+    process::close_all_but(3 + inputs.plan.process.preserve_fds, &keep).during("close", "descriptors")
+}
+
+fn start_hooks(inputs: &Inputs<'_>, pid: Option<i32>) -> Result<()> {
+    if inputs.plan.start_hooks.is_empty() {
+        return Ok(());
+    }
+    run_hooks(inputs, "startContainer", &inputs.plan.start_hooks, Status::Created, pid)?;
+    inputs.trace.child("hooks", "startContainer");
+    Ok(())
+}
+
+fn run_hooks(
+    inputs: &Inputs<'_>,
+    point: &str,
+    hooks: &[tare_model::runtime_spec::Hook],
+    status: Status,
+    pid: Option<i32>,
+) -> Result<()> {
+    let Some(state) = inputs.state else {
+        return Err(Error::new(Kind::Invalid, "run hook", point).because("the container's state was not handed over"));
+    };
+    hook::run_all(point, hooks, &state.json(status, pid))
 }
 
 /// A single-threaded process that moves itself does not wait for the RCU grace period that a move from outside costs.
@@ -94,4 +175,28 @@ pub(super) fn replace_stdio(
     rustix::stdio::dup2_stdin(stdin)?;
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)
+}
+
+/// What a trace calls a step: what is done, and to what.
+fn label(step: &Step) -> (&'static str, &str) {
+    match step {
+        Step::OomScoreAdj(_) => ("oom-score-adj", ""),
+        Step::IsolateMounts => ("isolate mounts", ""),
+        Step::AttachRoot(_) => ("attach root", ""),
+        Step::Rendezvous => ("hooks", "in the runtime's namespaces"),
+        Step::ContainerHooks(_) => ("hooks", "createContainer"),
+        Step::EnterRoot(_) => ("enter root", ""),
+        Step::Mount(MountPlan { target, .. }) => ("mount", target),
+        Step::Devices(_) => ("devices", ""),
+        Step::Console => ("console", ""),
+        Step::DetachHost => ("detach host", ""),
+        Step::WorkingDirectory(path) => ("working directory", path),
+        Step::Hostname(_) => ("host name", ""),
+        Step::Domainname(_) => ("domain name", ""),
+        Step::Sysctls(_) => ("sysctls", ""),
+        Step::ReadonlyPaths(_) => ("read-only paths", ""),
+        Step::MaskedPaths(_) => ("masked paths", ""),
+        Step::ReadonlyRoot => ("read-only root", ""),
+        Step::RootPropagation { .. } => ("root propagation", ""),
+    }
 }

@@ -1,12 +1,11 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
 
 use super::become_process::Become;
-use super::child::{join_cgroups, replace_stdio};
-use super::status::{self, Reporter};
+use super::child::{give_up, join_cgroups, replace_stdio};
+use super::status::{self, Reporter, Said};
 use super::{CgroupHandles, Launch, Stdio};
 use crate::plan::ProcessPlan;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::convert::Infallible;
 use tare_kernel::process::{self, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Result};
@@ -33,7 +32,7 @@ pub fn exec(
     terminal: Option<OwnedFd>,
     cgroup: CgroupHandles,
 ) -> Result<Launch> {
-    let (channel, child_end) = status::pair()?;
+    let (channel, child_end) = status::pair(false)?;
     let become_ = Become::new(&plan.process)?;
     // A PID namespace applies to the children of whoever joins it.
     let joins_pid = plan.namespaces.contains(&NamespaceKind::Pid);
@@ -56,27 +55,22 @@ pub fn exec(
             .and_then(|()| enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()))
             .and_then(|()| {
                 become_.settle(reporter)?;
-                reporter.ready();
+                reporter.say(Said::Ready);
                 if !reporter.wait_go() {
                     process::exit_now(1);
                 }
                 become_.run(reporter)
             });
-        report(reporter, result)
+        match result {
+            Ok(never) => match never {},
+            Err(e) => give_up(reporter, e),
+        }
     });
     if let Some(own) = own {
         process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
     }
     let child = child.during("clone", "a process in the container")?;
     Ok(Launch { child, channel, warnings: Vec::new() })
-}
-
-fn report(reporter: Reporter<'_>, result: Result<Infallible>) -> ! {
-    match result {
-        Ok(never) => match never {},
-        Err(e) => reporter.error(e),
-    }
-    process::exit_now(1)
 }
 
 fn enter(
@@ -90,6 +84,9 @@ fn enter(
     join_cgroups(attach)?;
     if !namespaces.is_empty() {
         process::setns(target, namespaces).during("join", "the container's namespaces")?;
+        if namespaces.contains(Namespaces::USER) {
+            super::maps::assume_root(None)?;
+        }
     }
     rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
     let fail = |e| Error::io("set", "standard streams", e);

@@ -18,33 +18,50 @@
 
 mod become_process;
 mod child;
+mod clocks;
 mod diagnose;
 mod exec;
+mod gate;
 mod handles;
 mod home;
+pub mod hook;
 mod identity;
+mod join;
 mod label;
 mod listener;
+mod maps;
+mod protect;
 mod resolve;
+mod root;
 mod status;
 mod step;
+mod terminal;
+mod trace;
 
 pub use exec::{ExecPlan, exec};
+pub use gate::{Gate, bind_gate, open_gate};
 pub use handles::{
     CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, null_device, prepare,
 };
 pub use identity::raise_ceilings;
+pub use join::foreign_namespaces;
 pub use listener::Listener;
+pub use protect::{Protection, check_preserved, protect_executable};
 pub use resolve::{in_root, mkdir_in_root};
+pub use status::{Said, parse};
+pub use terminal::{plain_newlines, set_size};
+pub use trace::{Actor, Point, Trace};
 
+use crate::defence::{Defence, stands};
 use crate::plan::LaunchPlan;
+use hook::ContainerState;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::DumpableBehavior;
 use status::Channel;
 use std::convert::Infallible;
 use tare_kernel::process::{Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
-use tare_model::{Context, Error, Result};
+use tare_model::{Error, Result};
 
 /// What the process gets as descriptors 0, 1 and 2; ignored when it has a terminal.
 #[derive(Debug)]
@@ -87,7 +104,17 @@ impl Launch {
     /// # Errors
     /// What the child reports: the step that failed and why.
     pub fn wait_ready(&mut self) -> Result<()> {
-        self.channel.wait_ready(&mut self.warnings)
+        self.wait_ready_with(|| Ok(()))
+    }
+
+    /// As [`Launch::wait_ready`]; `hooks` is run while the child stands before the change of its root, everything
+    /// mounted: the place of prestart and createRuntime. Not called for a plan without hooks.
+    ///
+    /// # Errors
+    /// As [`Launch::wait_ready`], and what `hooks` returns; the child ends when this is dropped.
+    pub fn wait_ready_with(&mut self, hooks: impl FnOnce() -> Result<()>) -> Result<()> {
+        let pid = self.pid();
+        self.channel.wait_ready(pid, &mut self.warnings, hooks)
     }
 
     /// Opens the gate and waits until the program runs.
@@ -95,16 +122,42 @@ impl Launch {
     /// # Errors
     /// As [`Launch::wait_ready`], and `Kind::CommandNotFound` or `Kind::CommandNotExecutable` with what is wrong.
     pub fn release(mut self) -> Result<Running> {
-        if let Err(e) = self.channel.release(&mut self.warnings) {
+        let pid = self.pid();
+        if let Err(e) = self.channel.release(pid, &mut self.warnings) {
             // Mostly it has ended by itself. It has not when only its notify descriptor could not be delivered.
             let _ = tare_kernel::process::pidfd_signal(self.child.pidfd.as_fd(), 9);
             return Err(e);
         }
-        Ok(Running { pid: self.child.pid.as_raw_nonzero().get(), pidfd: self.child.pidfd, warnings: self.warnings })
+        Ok(self.into_running())
+    }
+
+    /// Leaves the child waiting at its socket ([`Gate::Socket`]), where [`open_gate`] finds it. Only after
+    /// [`Launch::wait_ready`]: before, it would take the creator for dead.
+    pub fn leave(self) -> Running {
+        self.into_running()
+    }
+
+    fn into_running(self) -> Running {
+        Running { pid: self.child.pid.as_raw_nonzero().get(), pidfd: self.child.pidfd, warnings: self.warnings }
     }
 }
 
-/// A program that runs.
+/// What the child is given besides its plan and its mounts.
+#[derive(Debug, Default)]
+pub struct Equipment {
+    /// Its standard streams; `None` leaves it the caller's. Ignored with a terminal.
+    pub stdio: Option<Stdio>,
+    /// Its groups.
+    pub cgroup: CgroupHandles,
+    /// Who may start it.
+    pub gate: Gate,
+    /// What hooks in the child are told; needed only with such hooks.
+    pub state: Option<ContainerState>,
+    /// Where its steps are recorded.
+    pub trace: Trace,
+}
+
+/// A program that runs, or a child that was left waiting.
 #[derive(Debug)]
 pub struct Running {
     /// Its id in the caller's PID namespace.
@@ -118,54 +171,60 @@ pub struct Running {
 /// Clones the child. The caller must have one thread, and is the child's parent from now on.
 ///
 /// # Errors
-/// If a namespace to join cannot be opened, or the clone fails.
-pub fn spawn(plan: &LaunchPlan, prepared: Prepared, stdio: Option<Stdio>, cgroup: CgroupHandles) -> Result<Launch> {
-    let (channel, child_end) = status::pair()?;
+/// If a namespace to join cannot be opened or is another than was said, or the clone fails.
+pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Result<Launch> {
+    let Equipment { stdio, cgroup, gate, state, trace } = equipment;
+    let (channel, child_end) = status::pair(plan.has_rendezvous())?;
     let become_ = become_process::Become::new(&plan.process)?;
-    let joined = plan
-        .join
-        .iter()
-        .map(|(kind, path)| {
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-            let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
-                .map_err(|e| Error::io("open namespace", path.display(), e))?;
-            Ok((*kind, fd))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut create = Namespaces::NONE;
-    for kind in &plan.create {
-        // The cgroup namespace is made by the child, once it stands in its groups: its root would be wrong otherwise.
-        if *kind != NamespaceKind::Cgroup {
-            create = create.with(bit(*kind));
-        }
-    }
-    // A PID namespace is entered by being born in it.
-    let own_pid_ns = match joined.iter().find(|(k, _)| *k == NamespaceKind::Pid) {
-        Some((_, fd)) => {
-            let own = open_own_pid_ns()?;
-            tare_kernel::process::setns(fd.as_fd(), Namespaces::PID).during("join pid namespace", "")?;
-            Some(own)
-        }
-        None => None,
-    };
+    let joined = join::open(&plan.namespaces)?;
+    // The cgroup namespace is made by the child, once it stands in its groups: its root would be wrong otherwise. The time
+    // namespace, too: its offsets would be fixed.
+    let create = plan.namespaces.create.iter().fold(Namespaces::NONE, |set, kind| set.with(bit(*kind)));
+    let create = create.without(Namespaces::CGROUP.with(Namespaces::TIME));
+    let through = plan.namespaces.has(NamespaceKind::User) && !joined.is_empty();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let parent_end = channel.raw();
-    let child = clone_hidden(create, unified, || {
+    trace.point("prepare clone");
+    let run = || {
         let inputs = child::Inputs {
             plan,
             prepared: &prepared,
             stdio: stdio.as_ref(),
             attach: &cgroup.attach,
-            joined: &joined,
+            joined: if through { &[] } else { &joined },
             become_: &become_,
+            gate: &gate,
+            state: state.as_ref(),
+            trace: &trace,
         };
-        child::run(&inputs, child_end.as_fd(), parent_end)
-    });
-    if let Some(own) = own_pid_ns {
-        tare_kernel::process::setns(own.as_fd(), Namespaces::PID).during("return to own pid namespace", "")?;
+        child::run(&inputs, child_end, parent_end)
+    };
+    let child = if through {
+        join::clone_through(&joined, create, unified, run)?
+    } else {
+        join::clone_directly(&joined, create, unified, run)?
+    };
+    trace.point("clone");
+    let launch = Launch { child, channel, warnings: Vec::new() };
+    if plan.namespaces.creates(NamespaceKind::User) {
+        map_ids(plan, &launch)?;
+        trace.point("id maps");
     }
-    let child = child.during("clone", "the container's first process")?;
-    Ok(Launch { child, channel, warnings: Vec::new() })
+    Ok(launch)
+}
+
+/// What only the parent can do for a child in a new user namespace.
+fn map_ids(plan: &LaunchPlan, launch: &Launch) -> Result<()> {
+    if let Some(maps) = &plan.namespaces.ids {
+        maps::write(launch.pid(), maps)?;
+    }
+    for step in &plan.steps {
+        if let crate::plan::Step::OomScoreAdj(adj) = step {
+            // The child's own try says what is wrong, if anything is.
+            let _ = maps::write_file(launch.pid(), "oom_score_adj", &adj.to_string());
+        }
+    }
+    launch.channel.mapped()
 }
 
 /// Clones a child that nobody may look into while it still is tare, with tare's memory and descriptors: not even in its
@@ -175,6 +234,9 @@ fn clone_hidden(
     unified: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> Infallible,
 ) -> std::io::Result<Child> {
+    if !stands(Defence::Hidden) {
+        return tare_kernel::process::clone(create, unified, child);
+    }
     let was = rustix::process::dumpable_behavior()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let cloned = tare_kernel::process::clone(create, unified, child);

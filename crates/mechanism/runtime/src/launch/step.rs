@@ -3,11 +3,11 @@
 use super::handles::{Prepared, clone_tree, new_filesystem};
 use super::resolve::{in_root, in_root_with, mkdir_in_root, mount_point, split};
 use super::status::Reporter;
-use crate::plan::{MountPlan, Source, Step};
+use crate::plan::{Enter, MountPlan, RootPlace, Source, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
+use rustix::mount::{MoveMountFlags, move_mount};
 use std::collections::BTreeMap;
 use tare_kernel::mount::{Attributes, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY};
 use tare_model::runtime_spec::LinuxDevice;
@@ -36,7 +36,10 @@ impl<'a> Stage<'a> {
         match step {
             Step::OomScoreAdj(adj) => self.oom_score_adj(*adj),
             Step::IsolateMounts => isolate(),
-            Step::EnterRoot => self.enter_root(),
+            Step::AttachRoot(at) => self.attach_root(at),
+            // Done by the child itself: see super::child.
+            Step::Rendezvous | Step::ContainerHooks(_) => Ok(()),
+            Step::EnterRoot(how) => self.enter_root(*how),
             Step::Mount(plan) => self.mount(plan),
             Step::Devices(devices) => {
                 devices.iter().try_for_each(|d| self.device(d)).and_then(|()| self.device_links())
@@ -89,30 +92,21 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// pivot_root(2) onto the prepared root. It is first mounted on `/` itself: no directory of the host is needed.
-    fn enter_root(&mut self) -> Result<()> {
-        let fail = |e| Error::io("enter", "root filesystem", e);
-        let host = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        self.host = Some(host.map_err(fail)?);
+    /// From here on, paths inside are resolved beneath the root.
+    fn attach_root(&mut self, at: &RootPlace) -> Result<()> {
         let root = &self.prepared.root;
-        attach(root, CWD, "/").map_err(fail)?;
-        rustix::process::fchdir(root).map_err(fail)?;
-        rustix::process::pivot_root(".", ".").map_err(fail)?;
-        rustix::process::fchdir(root).map_err(fail)?;
-        rustix::process::chroot(".").map_err(fail)?;
-        let root = rustix::fs::open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        self.root = Some(root.map_err(fail)?);
+        super::root::attach(root, at)?;
+        self.root = Some(root.try_clone().during("open", "root filesystem")?);
+        Ok(())
+    }
+
+    fn enter_root(&mut self, how: Enter) -> Result<()> {
+        self.host = super::root::enter(&self.prepared.root, how)?;
         Ok(())
     }
 
     fn detach_host(&mut self) -> Result<()> {
-        let fail = |e| Error::io("let go of", "the host's mounts", e);
-        if let Some(host) = self.host.take() {
-            rustix::process::fchdir(&host).map_err(fail)?;
-            unmount(".", UnmountFlags::DETACH).map_err(fail)?;
-            rustix::process::chdir("/").map_err(fail)?;
-        }
-        Ok(())
+        self.host.take().map_or(Ok(()), |host| super::root::detach_host(&host))
     }
 
     fn mount(&mut self, plan: &MountPlan) -> Result<()> {

@@ -5,10 +5,13 @@
 //! by index.
 
 mod mounts;
+pub(crate) mod namespaces;
 mod process;
 mod scheduling;
+mod sysctl;
 
 pub use mounts::{Bind, MountPlan, Source};
+pub use namespaces::{IdMaps, IdRange, NamespacePlan};
 pub(crate) use process::resource;
 pub use process::{IdentityPlan, Keyring, ProcessPlan, plan as plan_process, plan_of as plan_process_of};
 pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan};
@@ -16,18 +19,20 @@ pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan}
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tare_model::runtime_spec::{LinuxDevice, NamespaceKind, Spec};
+use sysctl::check_sysctls;
+use tare_model::runtime_spec::{Hook, Hooks, LinuxDevice, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
 
 /// Everything about one start, decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaunchPlan {
-    /// Namespaces made by the clone, or later by the child (cgroup, time).
-    pub create: Vec<NamespaceKind>,
-    /// Namespaces joined, by path.
-    pub join: Vec<(NamespaceKind, PathBuf)>,
+    /// Namespaces made and joined.
+    pub namespaces: NamespacePlan,
     /// What the child does between the clone and the start gate, in order.
     pub steps: Vec<Step>,
+    /// Hooks that the child runs after the gate, before it becomes the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_hooks: Vec<Hook>,
     /// What it does after the gate, and becomes.
     pub process: ProcessPlan,
 }
@@ -40,8 +45,14 @@ pub enum Step {
     OomScoreAdj(i32),
     /// Cuts this mount namespace off from the host's mount events.
     IsolateMounts,
+    /// Attaches the prepared root somewhere, so that things can be mounted in it.
+    AttachRoot(RootPlace),
+    /// Waits until the parent has run its hooks: prestart and createRuntime.
+    Rendezvous,
+    /// Runs hooks in the container's namespaces, with programs of the host: createContainer.
+    ContainerHooks(Vec<Hook>),
     /// Makes the prepared root the root directory; the old one stays reachable until [`Step::DetachHost`].
-    EnterRoot,
+    EnterRoot(Enter),
     /// Mounts something.
     Mount(MountPlan),
     /// Makes the device nodes and links in /dev.
@@ -73,6 +84,47 @@ pub enum Step {
     },
 }
 
+/// Where the root filesystem lies before it becomes the root directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootPlace {
+    /// On the host's root directory: no directory of the host is needed.
+    OnHostRoot,
+    /// At its own path of the host, where hooks look for it.
+    At(PathBuf),
+    /// Nowhere: without a mount namespace nothing is attached to the host's mounts.
+    Detached,
+}
+
+/// How the root filesystem becomes the root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enter {
+    /// pivot_root(2): nothing of the host is left.
+    Pivot,
+    /// Moved onto the root directory, then chroot(2): for hosts that run from an initramfs, which cannot be pivoted.
+    Move,
+    /// chroot(2) alone: without a mount namespace.
+    Chroot,
+}
+
+impl LaunchPlan {
+    /// Enters the root without pivot_root(2), which an initramfs does not allow. The host's root stays below: whoever
+    /// may chroot(2) inside can get at it.
+    pub fn avoid_pivot(&mut self) {
+        for step in &mut self.steps {
+            if let Step::EnterRoot(how @ Enter::Pivot) = step {
+                *how = Enter::Move;
+            }
+        }
+    }
+
+    /// Whether the child stands at a rendezvous before its root changes.
+    pub fn has_rendezvous(&self) -> bool {
+        self.steps.contains(&Step::Rendezvous)
+    }
+}
+
 /// Decides how to start the container that the specification describes.
 ///
 /// # Errors
@@ -81,36 +133,20 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     let bad = |why: &str| Error::new(Kind::Invalid, "plan container", "").because(why);
     let linux = spec.linux.as_ref().ok_or_else(|| bad("the specification has no linux part"))?;
     let process = spec.process.as_ref().ok_or_else(|| bad("the specification has no process"))?;
-    let (mut create, mut join) = (Vec::new(), Vec::new());
-    for ns in &linux.namespaces {
-        if create.contains(&ns.kind) || join.iter().any(|(k, _)| *k == ns.kind) {
-            return Err(bad("a namespace is listed twice"));
-        }
-        match &ns.path {
-            Some(path) => join.push((ns.kind, PathBuf::from(path))),
-            None => create.push(ns.kind),
-        }
-    }
-    if create.contains(&NamespaceKind::User) || join.iter().any(|(k, _)| *k == NamespaceKind::User) {
-        return Err(
-            Error::new(Kind::Unsupported, "plan container", "").because("user namespaces are not supported yet")
-        );
-    }
-    if !create.contains(&NamespaceKind::Mount) {
-        return Err(bad("a mount namespace of its own is needed"));
-    }
-    let own_or_joined = |k| create.contains(&k) || join.iter().any(|(j, _)| *j == k);
-    if spec.hostname.is_some() && !own_or_joined(NamespaceKind::Uts) {
-        return Err(bad("a host name needs a UTS namespace").hint("leave out --hostname with --uts host"));
-    }
-    check_sysctls(&linux.sysctl, &create)?;
+    let namespaces = namespaces::plan(spec, linux)?;
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let every = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
+    every.iter().flat_map(|h| h.iter()).chain(&hooks.poststart).chain(&hooks.poststop).try_for_each(check_hook)?;
 
     let mut steps = Vec::new();
     if let Some(adj) = process.oom_score_adj {
         steps.push(Step::OomScoreAdj(adj));
     }
-    steps.push(Step::IsolateMounts);
-    steps.push(Step::EnterRoot);
+    let own_mounts = namespaces.has(NamespaceKind::Mount);
+    if own_mounts {
+        steps.push(Step::IsolateMounts);
+    }
+    steps.push(Step::AttachRoot(root_place(spec, &hooks, own_mounts)));
     for mount in &spec.mounts {
         let plan = mounts::plan(mount)?;
         let is_dev = plan.target == "/dev" && matches!(plan.source, Source::Filesystem { .. });
@@ -123,6 +159,15 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if process.terminal {
         steps.push(Step::Console);
     }
+    // Whoever runs hooks in the child tells them its id in the runtime's namespace, which it learns at the rendezvous.
+    let child_hooks = !hooks.create_container.is_empty() || !hooks.start_container.is_empty();
+    if child_hooks || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(Step::Rendezvous);
+    }
+    if !hooks.create_container.is_empty() {
+        steps.push(Step::ContainerHooks(hooks.create_container));
+    }
+    steps.push(Step::EnterRoot(if own_mounts { Enter::Pivot } else { Enter::Chroot }));
     steps.push(Step::DetachHost);
     if let Some(flags) = &linux.rootfs_propagation {
         let (flag, recursive) = mounts::propagation(flags).ok_or_else(|| bad("unknown rootfsPropagation"))?;
@@ -131,7 +176,7 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if process.cwd != "/" {
         steps.push(Step::WorkingDirectory(process.cwd.clone()));
     }
-    if create.contains(&NamespaceKind::Uts) {
+    if namespaces.has(NamespaceKind::Uts) {
         steps.extend(spec.hostname.clone().map(Step::Hostname));
         steps.extend(spec.domainname.clone().map(Step::Domainname));
     }
@@ -147,7 +192,36 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
-    Ok(LaunchPlan { create, join, steps, process: process::first_of(process, linux)? })
+    let process = process::first_of(process, linux)?;
+    Ok(LaunchPlan { namespaces, steps, start_hooks: hooks.start_container, process })
+}
+
+fn root_place(spec: &Spec, hooks: &Hooks, own_mounts: bool) -> RootPlace {
+    let path = spec.root.as_ref().map(|r| PathBuf::from(&r.path)).filter(|p| p.is_absolute());
+    let looked_at = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|h| !h.is_empty());
+    match path {
+        _ if !own_mounts => RootPlace::Detached,
+        Some(path) if looked_at => RootPlace::At(path),
+        _ => RootPlace::OnHostRoot,
+    }
+}
+
+/// What can be known to be wrong with a hook before anything is made.
+///
+/// # Errors
+/// `Kind::Invalid` for a relative path or a time-out that is not greater than zero.
+pub fn check_hook(hook: &Hook) -> Result<()> {
+    let bad = |why: &str| Err(Error::new(Kind::Invalid, "plan hook", format!("{:?}", hook.path)).because(why));
+    if !hook.path.starts_with('/') {
+        return bad("the path is not absolute");
+    }
+    if hook.timeout.is_some_and(|t| t <= 0) {
+        return bad("the time-out is not greater than zero");
+    }
+    if hook.args.iter().chain(&hook.env).chain([&hook.path]).any(|s| s.contains('\0')) {
+        return bad("it holds a zero byte");
+    }
+    Ok(())
 }
 
 /// The devices that every container has (config-linux.md#default-devices), then those asked for.
@@ -168,46 +242,6 @@ fn devices(asked: &[LinuxDevice]) -> Vec<LinuxDevice> {
         .collect();
     out.extend_from_slice(asked);
     out
-}
-
-/// Only parameters of namespaces that the container has may be set: the others are the whole host's.
-fn check_sysctls(sysctls: &BTreeMap<String, String>, create: &[NamespaceKind]) -> Result<()> {
-    const IPC: [&str; 10] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "kernel.msg_next_id",
-        "kernel.sem_next_id",
-    ];
-    for key in sysctls.keys() {
-        let dotted = key.replace('/', ".");
-        if key.split(if key.contains('/') { '/' } else { '.' }).any(|part| matches!(part, "" | "." | "..")) {
-            return Err(
-                Error::new(Kind::Invalid, "set sysctl", format!("{key:?}")).because("it is not a parameter's name")
-            );
-        }
-        let (kind, words) = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-            (NamespaceKind::Ipc, "IPC")
-        } else if dotted.starts_with("net.") {
-            (NamespaceKind::Network, "network")
-        } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
-            (NamespaceKind::Uts, "UTS")
-        } else {
-            return Err(Error::new(Kind::Invalid, "set sysctl", key)
-                .because("it belongs to the whole host, not to a namespace")
-                .hint("set it on the host, or use one of net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*"));
-        };
-        if !create.contains(&kind) {
-            return Err(Error::new(Kind::Invalid, "set sysctl", key)
-                .because(format!("the container has no {words} namespace of its own")));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
