@@ -14,3 +14,4 @@ pub mod process;
 pub mod scheduling;
 pub mod seccomp;
 pub mod shared;
+pub mod user_namespace;

@@ -31,6 +31,8 @@ pub const NOATIME: u64 = 0x10;
 pub const STRICTATIME: u64 = 0x20;
 /// MOUNT_ATTR_NODIRATIME.
 pub const NODIRATIME: u64 = 0x80;
+/// MOUNT_ATTR_IDMAP.
+const IDMAP: u64 = 0x10_0000;
 /// MOUNT_ATTR_NOSYMFOLLOW.
 pub const NOSYMFOLLOW: u64 = 0x20_0000;
 /// MS_UNBINDABLE.
@@ -42,26 +44,51 @@ pub const SLAVE: u64 = libc::MS_SLAVE;
 /// MS_SHARED.
 pub const SHARED: u64 = libc::MS_SHARED;
 
+/// Which mounts a change is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The mount alone.
+    Alone,
+    /// The mount and everything mounted below it.
+    Below,
+}
+
+/// The kernel's struct mount_attr, include/uapi/linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
 /// Changes a mount's attributes (mount_setattr(2)). `path` is relative to `dir`; empty means `dir` itself.
 ///
 /// # Errors
 /// As mount_setattr(2).
 pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, attributes: Attributes, recursive: bool) -> io::Result<()> {
-    // The kernel's struct mount_attr, include/uapi/linux/mount.h.
-    #[repr(C)]
-    struct MountAttr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let attr =
-        MountAttr { set: attributes.set, clear: attributes.clear, propagation: attributes.propagation, userns_fd: 0 };
+    let Attributes { set, clear, propagation } = attributes;
+    let reach = if recursive { Reach::Below } else { Reach::Alone };
+    set_attr(dir, path, &MountAttr { set, clear, propagation, userns_fd: 0 }, reach)
+}
+
+/// Makes a detached mount show ids through the maps of a user namespace: an id that is stored as one inside is seen as
+/// the one outside (mount_setattr(2), MOUNT_ATTR_IDMAP).
+///
+/// # Errors
+/// As mount_setattr(2): EINVAL where the filesystem has no id-mapped mounts or the mount has been attached, EPERM where
+/// it is mapped already or the filesystem belongs to another user namespace.
+pub fn set_id_map(mount: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, reach: Reach) -> io::Result<()> {
+    let userns_fd = user_namespace.as_raw_fd() as u64;
+    set_attr(mount, c"", &MountAttr { set: IDMAP, clear: 0, propagation: 0, userns_fd }, reach)
+}
+
+fn set_attr(dir: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, reach: Reach) -> io::Result<()> {
     let mut flags = libc::AT_SYMLINK_NOFOLLOW as u32;
     if path.is_empty() {
         flags |= libc::AT_EMPTY_PATH as u32;
     }
-    if recursive {
+    if reach == Reach::Below {
         flags |= libc::AT_RECURSIVE as u32;
     }
     // SAFETY: `attr` and `path` live through the call, and the size is that of the struct passed.
@@ -71,7 +98,7 @@ pub fn set_attributes(dir: BorrowedFd<'_>, path: &CStr, attributes: Attributes, 
             dir.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

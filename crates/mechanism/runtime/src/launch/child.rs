@@ -74,7 +74,7 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     trace.child("namespaces", "");
-    let mut stage = Stage::new(inputs.prepared, reporter);
+    let mut stage = Stage::new(inputs.prepared, reporter, plan.namespaces.has(NamespaceKind::User));
     let (early, rest) =
         plan.steps.split_at(plan.steps.iter().take_while(|s| matches!(s, Step::OomScoreAdj(_))).count());
     // Files of its own in /proc belong to whoever made it: written before the user changes.
@@ -198,5 +198,6 @@ fn label(step: &Step) -> (&'static str, &str) {
         Step::MaskedPaths(_) => ("masked paths", ""),
         Step::ReadonlyRoot => ("read-only root", ""),
         Step::RootPropagation { .. } => ("root propagation", ""),
+        Step::SealMounts => ("read-only mounts", ""),
     }
 }

@@ -1,13 +1,13 @@
 //! What is opened on the host before the clone, in the order in which the child's steps use it.
 
+use super::bind::prepare_mount;
+use super::cgroup_view::UNIFIED;
+use super::filesystem::{clone_tree, new_filesystem};
 use crate::cgroup::{self, CgroupPlan, Layout, Version};
+use crate::defence::{self, Defence};
 use crate::plan::{LaunchPlan, MountPlan, Source, Step};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
-};
 use tare_kernel::mount::{Attributes, PRIVATE, RDONLY};
 use tare_model::{Context, Error, Kind, Result};
 
@@ -33,7 +33,16 @@ impl Prepared {
     /// Adds a mount that the plan could not name: a detached tree, to be placed after all others.
     pub fn add_mount(&mut self, plan: &mut LaunchPlan, target: &str, tree: OwnedFd) {
         let source = Source::Filesystem { kind: "bind".to_owned(), name: String::new(), options: Vec::new() };
-        let mount = MountPlan { target: target.to_owned(), source, set: 0, clear: 0, below: (0, 0), propagation: None };
+        let mount = MountPlan {
+            target: target.to_owned(),
+            source,
+            set: 0,
+            clear: 0,
+            below: (0, 0),
+            propagation: Vec::new(),
+            id_map: None,
+            copy_up: false,
+        };
         let last = plan.steps.iter().rposition(|s| matches!(s, Step::Mount(_))).map_or(0, |i| i + 1);
         plan.steps.insert(last, Step::Mount(mount));
         self.mounts.push(Some(tree));
@@ -89,12 +98,15 @@ pub fn cgroup_mounts(layout: &Layout, plan: &CgroupPlan) -> Result<Vec<CgroupMou
     for h in &layout.hierarchies {
         let (name, links) = match (h.version, &h.name) {
             (Version::V2, _) if lone => (String::new(), Vec::new()),
-            (Version::V2, _) => ("unified".to_owned(), Vec::new()),
+            (Version::V2, _) => (UNIFIED.to_owned(), Vec::new()),
             (Version::V1, Some(name)) => (name.clone(), Vec::new()),
             (Version::V1, None) if h.controllers.len() > 1 => (h.controllers.join(","), h.controllers.clone()),
             (Version::V1, None) => (h.controllers.join(","), Vec::new()),
         };
-        let path = h.mount_point.join(h.beneath(plan.path.trim_matches('/')));
+        // The container's own group: what a hierarchy's root has besides (release_agent) is never below it.
+        let own = defence::stands(Defence::ReleaseAgent);
+        let group = if own { h.beneath(plan.path.trim_matches('/')) } else { String::new() };
+        let path = h.mount_point.join(group);
         let Some(text) = path.to_str() else { continue };
         let tree = clone_tree(CWD, text, false).map_err(|e| Error::io("open cgroup", text, e))?;
         out.push(CgroupMount { name, links, tree });
@@ -126,68 +138,6 @@ pub fn null_device() -> Result<OwnedFd> {
     rustix::fs::openat(&tree, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
 }
 
-/// A detached copy of a mount, to be moved elsewhere: the way of a bind mount.
-///
-/// # Errors
-/// As open_tree(2); `Kind::NotFound` if the source is missing.
-pub(super) fn clone_tree(dir: impl AsFd, path: &str, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    if path.is_empty() {
-        flags |= OpenTreeFlags::AT_EMPTY_PATH;
-    }
-    open_tree(dir, path, flags)
-}
-
-/// A new, detached instance of a filesystem.
-///
-/// # Errors
-/// `Kind::Unsupported` if the kernel lacks the filesystem; else as fsopen(2), with the kernel's own words.
-pub(super) fn new_filesystem(kind: &str, name: &str, options: &[String], set: u64) -> Result<OwnedFd> {
-    let fail = |e: rustix::io::Errno| match e {
-        rustix::io::Errno::NODEV => {
-            Error::new(Kind::Unsupported, "mount", kind).because("this kernel has no such filesystem")
-        }
-        e => Error::io("mount", kind, e),
-    };
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail)?;
-    let configure = || -> rustix::io::Result<()> {
-        fsconfig_set_string(fs.as_fd(), "source", name)?;
-        for option in options {
-            match option.split_once('=') {
-                Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value)?,
-                None => fsconfig_set_flag(fs.as_fd(), option.as_str())?,
-            }
-        }
-        fsconfig_create(fs.as_fd())
-    };
-    configure().map_err(|e| {
-        let error = Error::io("mount", format!("{kind} with options {:?}", options.join(",")), e);
-        match kernel_words(&fs) {
-            Some(words) => error.because(words),
-            None => error,
-        }
-    })?;
-    let attributes = MountAttrFlags::from_bits_retain(set as u32);
-    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)
-}
-
-/// What the kernel wrote into the context's log: lines like `e tmpfs: Bad value for 'size'`.
-pub fn kernel_words(fs: &OwnedFd) -> Option<String> {
-    let mut buffer = [0u8; 512];
-    let mut last = None;
-    while let Ok(n) = rustix::io::read(fs, &mut buffer[..]) {
-        let line = String::from_utf8_lossy(&buffer[..n]);
-        let line = line.trim();
-        if let Some(words) = line.strip_prefix("e ") {
-            last = Some(words.to_owned());
-        }
-    }
-    last
-}
-
 /// Opens what the plan's steps need from the host. `root`: a detached mount of the root filesystem.
 ///
 /// # Errors
@@ -198,41 +148,18 @@ pub fn prepare(plan: &LaunchPlan, root: OwnedFd, cgroup_mounts: Vec<CgroupMount>
     for step in &plan.steps {
         let Step::Mount(mount) = step else { continue };
         mounts.push(match &mount.source {
-            Source::Bind(bind) => Some(open_bind(mount, bind)?),
             Source::Filesystem { kind, name, options } if kind == "devpts" && plan.process.terminal => {
                 let tree = new_filesystem(kind, name, options, mount.set)?;
                 terminal = Some(open_terminal(&tree)?);
                 Some(tree)
             }
-            _ => None,
+            _ => prepare_mount(mount)?,
         });
     }
     if plan.process.terminal && terminal.is_none() {
         return Err(Error::new(Kind::Invalid, "open terminal", "").because("the container has no devpts mount"));
     }
     Ok(Prepared { root, mounts, cgroup_mounts, terminal })
-}
-
-fn open_bind(mount: &MountPlan, bind: &crate::plan::Bind) -> Result<OwnedFd> {
-    let path = bind
-        .path
-        .to_str()
-        .ok_or_else(|| Error::new(Kind::Invalid, "bind", bind.path.display()).because("the path is not valid UTF-8"))?;
-    let tree = clone_tree(CWD, path, bind.recursive).map_err(|e| Error::io("bind", path, e))?;
-    let set = |attributes, recursive| {
-        tare_kernel::mount::set_attributes(tree.as_fd(), c"", attributes, recursive).during("bind", path)
-    };
-    if mount.set != 0 || mount.clear != 0 {
-        // Only the mount itself, unless more was asked for: a recursive change may fail on locked mounts.
-        set(mount.attributes(), false)?;
-    }
-    if mount.below != (0, 0) {
-        set(Attributes { set: mount.below.0, clear: mount.below.1, propagation: 0 }, true)?;
-    }
-    // A copy of a shared mount is shared with it: cut, unless asked for.
-    let (propagation, recursive) = mount.propagation.unwrap_or((PRIVATE, true));
-    set(Attributes { propagation, ..Default::default() }, recursive)?;
-    Ok(tree)
 }
 
 /// Opens both sides through the devpts instance itself: no path of the container is walked.

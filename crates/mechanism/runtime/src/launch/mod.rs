@@ -17,19 +17,27 @@
 //! child's end: that is the supervisor's.
 
 mod become_process;
+mod bind;
+mod cgroup_view;
 mod child;
 mod clocks;
+mod copy_up;
+mod device;
 mod diagnose;
 mod exec;
+mod filesystem;
 mod gate;
 mod handles;
 mod home;
 pub mod hook;
 mod identity;
+mod idmap;
 mod join;
 mod label;
 mod listener;
 mod maps;
+mod mounting;
+mod paths;
 mod protect;
 mod resolve;
 mod root;
@@ -38,12 +46,13 @@ mod step;
 mod terminal;
 mod trace;
 
+pub use bind::open_root;
 pub use exec::{ExecPlan, exec};
+pub use filesystem::kernel_words;
 pub use gate::{Gate, bind_gate, open_gate};
-pub use handles::{
-    CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, kernel_words, null_device, prepare,
-};
+pub use handles::{CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts, clone_mount, null_device, prepare};
 pub use identity::raise_ceilings;
+pub use idmap::{id_map_namespace, map_ids_with};
 pub use join::foreign_namespaces;
 pub use listener::Listener;
 pub use protect::{Protection, check_preserved, protect_executable};

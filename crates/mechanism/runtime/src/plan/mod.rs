@@ -4,13 +4,15 @@
 //! (the sources of bind mounts, the cgroup) is named here and opened by [`crate::launch`], which hands it to the steps
 //! by index.
 
+mod devices;
+mod mount_options;
 mod mounts;
 pub(crate) mod namespaces;
 mod process;
 mod scheduling;
 mod sysctl;
 
-pub use mounts::{Bind, MountPlan, Source};
+pub use mounts::{Bind, IdMap, MapsFrom, MountPlan, Source, resolve_against_bundle};
 pub use namespaces::{IdMaps, IdRange, NamespacePlan};
 pub(crate) use process::resource;
 pub use process::{IdentityPlan, Keyring, ProcessPlan, plan as plan_process, plan_of as plan_process_of};
@@ -59,6 +61,8 @@ pub enum Step {
     Devices(Vec<LinuxDevice>),
     /// Binds the terminal's slave on /dev/console.
     Console,
+    /// Makes those mounts read-only that had to be written to until here.
+    SealMounts,
     /// Lets go of the host's mounts.
     DetachHost,
     /// Makes the working directory if it is missing, on whatever is mounted there.
@@ -147,17 +151,20 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
         steps.push(Step::IsolateMounts);
     }
     steps.push(Step::AttachRoot(root_place(spec, &hooks, own_mounts)));
-    for mount in &spec.mounts {
-        let plan = mounts::plan(mount)?;
-        let is_dev = plan.target == "/dev" && matches!(plan.source, Source::Filesystem { .. });
-        steps.push(Step::Mount(plan));
-        if is_dev {
-            // Before anything is mounted below /dev.
-            steps.push(Step::Devices(devices(&linux.devices)));
-        }
+    let around = mounts::Around::of(spec);
+    let mounts = spec.mounts.iter().map(|m| mounts::plan(m, &around)).collect::<Result<Vec<_>>>()?;
+    let make_devices = devices::are_made(&mounts);
+    let seal = mounts.iter().any(MountPlan::sealed_later);
+    steps.extend(mounts.into_iter().map(Step::Mount));
+    if make_devices {
+        // What was mounted below /dev stays as it was asked for.
+        steps.push(Step::Devices(devices::with_standard(&linux.devices)?));
     }
     if process.terminal {
         steps.push(Step::Console);
+    }
+    if seal {
+        steps.push(Step::SealMounts);
     }
     // Whoever runs hooks in the child tells them its id in the runtime's namespace, which it learns at the rendezvous.
     let child_hooks = !hooks.create_container.is_empty() || !hooks.start_container.is_empty();
@@ -170,7 +177,7 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     steps.push(Step::EnterRoot(if own_mounts { Enter::Pivot } else { Enter::Chroot }));
     steps.push(Step::DetachHost);
     if let Some(flags) = &linux.rootfs_propagation {
-        let (flag, recursive) = mounts::propagation(flags).ok_or_else(|| bad("unknown rootfsPropagation"))?;
+        let (flag, recursive) = mount_options::propagation(flags).ok_or_else(|| bad("unknown rootfsPropagation"))?;
         steps.push(Step::RootPropagation { flag, recursive });
     }
     if process.cwd != "/" {
@@ -222,26 +229,6 @@ pub fn check_hook(hook: &Hook) -> Result<()> {
         return bad("it holds a zero byte");
     }
     Ok(())
-}
-
-/// The devices that every container has (config-linux.md#default-devices), then those asked for.
-fn devices(asked: &[LinuxDevice]) -> Vec<LinuxDevice> {
-    let standard = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-    let mut out: Vec<LinuxDevice> = standard
-        .iter()
-        .map(|(name, major, minor)| LinuxDevice {
-            kind: "c".into(),
-            path: format!("/dev/{name}"),
-            major: *major,
-            minor: *minor,
-            file_mode: Some(0o666),
-            uid: None,
-            gid: None,
-        })
-        .filter(|d| !asked.iter().any(|a| a.path == d.path))
-        .collect();
-    out.extend_from_slice(asked);
-    out
 }
 
 #[cfg(test)]
