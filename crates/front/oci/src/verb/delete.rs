@@ -1,8 +1,13 @@
 use crate::context::Context;
+use crate::removal;
+use crate::state::{self, Container, Status};
 use clap::Args;
+use rustix::fd::AsFd;
 use tare_model::{Error, Kind, Result};
 
 /// Remove what is left of a container
+///
+/// A container that was created and not started is removed, too.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// Kill what still runs; no failure if there is no such container
@@ -14,6 +19,29 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(super) fn main(args: DeleteArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "delete", ""))
+    match delete(&args, context) {
+        Err(e) if args.force && e.kind() == Kind::NotFound => Ok(0),
+        result => result.map(|()| 0),
+    }
+}
+
+fn delete(args: &DeleteArgs, context: &Context) -> Result<()> {
+    let dir = state::open_dir(context, &args.id)?;
+    // A `create` that is still at work is waited for: it ends with a whole container or with none.
+    state::lock(&dir, &args.id)?;
+    let Some(container) = Container::in_dir(dir.as_fd(), &args.id)? else {
+        // Left by a `create` that was killed before it had made anything but the directory.
+        return removal::remove_directory(context, &dir, &args.id);
+    };
+    if !args.force {
+        let status = container.status()?;
+        if matches!(status, Status::Running | Status::Paused) {
+            return Err(Error::new(Kind::State, "delete", &args.id).because(format!(
+                "cannot delete container {} that is not stopped: {}",
+                args.id,
+                status.word()
+            )));
+        }
+    }
+    removal::delete(context, &container)
 }

@@ -1,6 +1,8 @@
 use crate::context::Context;
+use crate::starting;
+use crate::state::Container;
 use clap::Args;
-use tare_model::{Error, Kind, Result};
+use tare_model::Result;
 
 /// Let the program of a created container run
 #[derive(Debug, Args)]
@@ -11,6 +13,7 @@ pub(crate) struct StartArgs {
 }
 
 pub(super) fn main(args: StartArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "start", ""))
+    let container = Container::load_locked(context, &args.id)?;
+    starting::start(context, &container)?;
+    Ok(0)
 }

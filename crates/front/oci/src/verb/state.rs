@@ -1,4 +1,6 @@
 use crate::context::Context;
+use crate::out;
+use crate::state::Container;
 use clap::Args;
 use tare_model::{Error, Kind, Result};
 
@@ -11,6 +13,10 @@ pub(crate) struct StateArgs {
 }
 
 pub(super) fn main(args: StateArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "state", ""))
+    let container = Container::load(context, &args.id)?;
+    let document = container.document(container.status()?);
+    let text = serde_json::to_string_pretty(&document)
+        .map_err(|e| Error::new(Kind::Corrupt, "print state", &args.id).because(e))?;
+    out::line(text)?;
+    Ok(0)
 }
