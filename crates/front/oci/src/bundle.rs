@@ -60,7 +60,10 @@ fn check(spec: &Spec) -> Result<()> {
     check_process("process", process)?;
     for (i, mount) in spec.mounts.iter().enumerate() {
         if mount.destination.is_empty() || mount.destination.contains('\0') {
-            return Err(wrong(format_args!("mounts[{i}].destination"), format_args!("{:?} is no path", mount.destination)));
+            return Err(wrong(
+                format_args!("mounts[{i}].destination"),
+                format_args!("{:?} is no path", mount.destination),
+            ));
         }
     }
     if let Some(hooks) = &spec.hooks {
@@ -96,11 +99,17 @@ pub(crate) fn check_process(field: &str, process: &Process) -> Result<()> {
         return Err(wrong(format_args!("{field}.args[0]"), "the program has no name"));
     }
     if !process.cwd.starts_with('/') {
-        return Err(wrong(format_args!("{field}.cwd"), format_args!("Cwd property must not be empty and must be absolute, and {:?} is not", process.cwd)));
+        return Err(wrong(
+            format_args!("{field}.cwd"),
+            format_args!("Cwd property must not be empty and must be absolute, and {:?} is not", process.cwd),
+        ));
     }
     for (i, limit) in process.rlimits.iter().enumerate() {
         if process.rlimits[..i].iter().any(|l| l.kind == limit.kind) {
-            return Err(wrong(format_args!("{field}.rlimits[{i}].type"), format_args!("{} is there twice", limit.kind)));
+            return Err(wrong(
+                format_args!("{field}.rlimits[{i}].type"),
+                format_args!("{} is there twice", limit.kind),
+            ));
         }
     }
     let zero = |texts: &[String]| texts.iter().position(|t| t.contains('\0'));
@@ -124,7 +133,10 @@ fn check_hooks(hooks: &Hooks) -> Result<()> {
     for (kind, list) in kinds {
         for (i, hook) in list.iter().enumerate() {
             if !hook.path.starts_with('/') {
-                return Err(wrong(format_args!("hooks.{kind}[{i}].path"), format_args!("{:?} is not absolute", hook.path)));
+                return Err(wrong(
+                    format_args!("hooks.{kind}[{i}].path"),
+                    format_args!("{:?} is not absolute", hook.path),
+                ));
             }
             if hook.timeout.is_some_and(|t| t <= 0) {
                 return Err(wrong(format_args!("hooks.{kind}[{i}].timeout"), "it must be greater than zero"));
@@ -142,7 +154,10 @@ fn check_linux(linux: &Linux) -> Result<()> {
     }
     for (i, device) in linux.devices.iter().enumerate() {
         if !device.path.starts_with('/') {
-            return Err(wrong(format_args!("linux.devices[{i}].path"), format_args!("{:?} is not absolute", device.path)));
+            return Err(wrong(
+                format_args!("linux.devices[{i}].path"),
+                format_args!("{:?} is not absolute", device.path),
+            ));
         }
     }
     for (i, namespace) in linux.namespaces.iter().enumerate() {

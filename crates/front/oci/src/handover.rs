@@ -2,8 +2,8 @@
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
-    sendmsg, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    connect, sendmsg, socket_with,
 };
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use std::io::{IoSlice, Write};
@@ -87,6 +87,14 @@ pub(crate) fn set_up_terminal(master: &OwnedFd, size: Option<&ConsoleSize>) -> R
         tcsetwinsize(master, size).map_err(fail)?;
     }
     Ok(())
+}
+
+/// The name of a terminal inside.
+pub(crate) fn terminal_name(master: &OwnedFd) -> String {
+    match rustix::pty::ptsname(master, Vec::new()) {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_) => "/dev/ptmx".to_owned(),
+    }
 }
 
 #[cfg(test)]

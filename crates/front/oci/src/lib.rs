@@ -12,11 +12,20 @@
 //!   gate                the socket at which the created container waits for `start`
 //! ```
 
+mod bundle;
 mod context;
+mod descriptors;
 mod environment;
+mod foreground;
+mod handover;
+mod hooks;
 mod log;
+mod making;
 mod out;
+mod removal;
 mod root;
+mod signal;
+mod starting;
 mod state;
 mod time;
 mod verb;

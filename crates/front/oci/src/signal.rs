@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let good = [("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("9", 9), ("0", 0), ("SIGRTMIN", 34), ("RTMIN+3", 37)];
+        let good =
+            [("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("9", 9), ("0", 0), ("SIGRTMIN", 34), ("RTMIN+3", 37)];
         for (text, number) in good.into_iter().chain([("RTMAX-14", 50), ("SIGRTMAX", 64), ("64", 64), ("winch", 28)]) {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }

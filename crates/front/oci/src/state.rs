@@ -7,18 +7,19 @@
 
 use crate::context::Context;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags, accessat, flock, openat, renameat};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tare_model::runtime_spec::{Hooks, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{Group, Layout};
+use tare_runtime::cgroup::{self, Group, Layout};
 
 const STATE: &str = "state.json";
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 /// The socket at which the created container waits.
 pub(crate) const GATE: &str = "gate";
 /// The same while `start` is at work: whether it has passed, only the socket itself can tell.
@@ -45,6 +46,9 @@ pub(crate) struct State {
     pub(crate) owner: u32,
     /// Its group, relative to what the mounts of the hierarchies show; absent where it has none of its own.
     pub(crate) cgroup: Option<String>,
+    /// The hierarchies as they were found at `create`, so that nobody has to look for them again.
+    #[serde(default)]
+    pub(crate) layout: Layout,
     /// systemd's unit, where systemd made the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<String>,
@@ -148,15 +152,10 @@ impl Container {
     /// Finds a container that has a state.
     ///
     /// # Errors
-    /// `Kind::NotFound` for a name that nobody has; `Kind::State` for one that is being created.
+    /// `Kind::NotFound` for a name that nobody has, or whose `create` has only begun.
     pub(crate) fn load(context: &Context, id: &str) -> Result<Container> {
         let dir = open_dir(context, id)?;
-        match read(&dir, STATE)? {
-            Some(text) => Ok(Container { state: parse(&text, id)?, dir }),
-            None => Err(Error::new(Kind::State, "find container", id)
-                .because("it is being created, or was left half-made")
-                .hint("delete it with --force")),
-        }
+        Container::in_dir(dir, id)
     }
 
     /// Finds a container and waits for its lock; the state is the one that stands once it is held.
@@ -166,7 +165,18 @@ impl Container {
     pub(crate) fn load_locked(context: &Context, id: &str) -> Result<Container> {
         let dir = open_dir(context, id)?;
         lock(&dir, id)?;
-        Container::load(context, id).map(|c| Container { dir, state: c.state })
+        Container::in_dir(dir, id)
+    }
+
+    /// What stands in a directory that is open.
+    ///
+    /// # Errors
+    /// As [`Container::load`].
+    pub(crate) fn in_dir(dir: OwnedFd, id: &str) -> Result<Container> {
+        let text = read(&dir, STATE)?.ok_or_else(|| missing(id))?;
+        let state = serde_json::from_slice(&text)
+            .map_err(|e| Error::new(Kind::Corrupt, "read", STATE).because(e).during("find container", id))?;
+        Ok(Container { dir, state })
     }
 
     /// Writes the state, whole or not at all. Not synced: it is of this boot only.
@@ -189,7 +199,8 @@ impl Container {
     /// What the kernel refuses.
     pub(crate) fn status(&self) -> Result<Status> {
         if self.state.pid == 0 {
-            return Ok(Status::Creating);
+            // Its `create` is at work as long as it holds the lock; what a killed one has left will never run.
+            return Ok(if is_locked(&self.dir) { Status::Creating } else { Status::Stopped });
         }
         if self.process().is_none() {
             return Ok(Status::Stopped);
@@ -197,18 +208,25 @@ impl Container {
         if self.is_frozen()? {
             return Ok(Status::Paused);
         }
-        let exists = |name: &str| rustix::fs::accessat(&self.dir, name, rustix::fs::Access::EXISTS, AtFlags::empty());
-        Ok(if exists(GATE).is_ok() { Status::Created } else { Status::Running })
+        let exists = |name: &str| accessat(&self.dir, name, Access::EXISTS, AtFlags::empty()).is_ok();
+        let waits = exists(GATE) || (exists(PASSING) && self.listens());
+        Ok(if waits { Status::Created } else { Status::Running })
+    }
+
+    /// Whether the process still waits at its gate: it does not listen any more once it has become the program.
+    fn listens(&self) -> bool {
+        let connect = || {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            rustix::net::connect(&socket, &crate::handover::through(&self.dir, PASSING)?)
+        };
+        connect().is_ok()
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        match &self.state.cgroup {
-            Some(path) => match self.group_of(path) {
-                Ok(group) => group.is_frozen(),
-                Err(e) if e.kind() == Kind::NotFound => Ok(false),
-                Err(e) => Err(e),
-            },
-            None => Ok(false),
+        let Some(path) = &self.state.cgroup else { return Ok(false) };
+        match cgroup::is_frozen(&self.state.layout, path) {
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Unsupported) => Ok(false),
+            result => result,
         }
     }
 
@@ -217,14 +235,8 @@ impl Container {
     /// # Errors
     /// `Kind::NotFound` if it has none or it is gone.
     pub(crate) fn group(&self) -> Result<Group> {
-        let path = self.state.cgroup.as_deref();
         let none = || Error::new(Kind::NotFound, "open cgroup", &self.state.id).because("the container has none");
-        self.group_of(path.ok_or_else(none)?)
-    }
-
-    #[expect(clippy::unused_self, reason = "the layout will be remembered here")]
-    fn group_of(&self, path: &str) -> Result<Group> {
-        Group::open(&Layout::read()?, path)
+        Group::open(&self.state.layout, self.state.cgroup.as_deref().ok_or_else(none)?)
     }
 
     /// The configuration as it was at `create`.
@@ -239,29 +251,46 @@ impl Container {
 
     /// The state in the form that the specification gives it (runtime.md#state), with runc's additions.
     pub(crate) fn document(&self, status: Status) -> serde_json::Value {
-        document(&self.state, status)
+        let state = &self.state;
+        let pid = if status == Status::Stopped { 0 } else { state.pid };
+        let mut document = serde_json::json!({
+            "ociVersion": state.oci_version,
+            "id": state.id,
+            "pid": pid,
+            "status": status.word(),
+            "bundle": state.bundle,
+            "rootfs": state.rootfs,
+            "created": state.created,
+            "owner": owner(state.owner),
+        });
+        if !state.annotations.is_empty() {
+            document["annotations"] = serde_json::json!(state.annotations);
+        }
+        document
     }
 }
 
-/// See [`Container::document`].
-pub(crate) fn document(state: &State, status: Status) -> serde_json::Value {
-    let pid = if status == Status::Stopped { 0 } else { state.pid };
-    serde_json::json!({
-        "ociVersion": state.oci_version,
-        "id": state.id,
-        "pid": pid,
-        "status": status.word(),
-        "bundle": state.bundle,
-        "rootfs": state.rootfs,
-        "created": state.created,
-        "annotations": state.annotations,
-        "owner": "",
-    })
+/// A user's name, or the number where it has none.
+fn owner(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = uid.to_string();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    named.unwrap_or(number)
 }
 
-fn parse(text: &[u8], id: &str) -> Result<State> {
-    serde_json::from_slice(text)
-        .map_err(|e| Error::new(Kind::Corrupt, "read", STATE).because(e).during("find container", id))
+/// Whether somebody holds a container's lock.
+fn is_locked(dir: &OwnedFd) -> bool {
+    // By a description of its own: a lock is not held against whoever holds it.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(own) = openat(dir, ".", flags, Mode::empty()) else { return false };
+    flock(&own, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 /// The start time of a process in clock ticks since boot: field 22 of proc_pid_stat(5).

@@ -1,7 +1,10 @@
 use crate::context::Context;
+use crate::making::{self, Purpose};
+use crate::state;
 use clap::Args;
 use std::path::PathBuf;
-use tare_model::{Error, Kind, Result};
+use tare_model::Result;
+use tare_runtime::launch;
 
 /// Make a container from a bundle; its program waits for `start`
 #[derive(Debug, Args)]
@@ -33,6 +36,9 @@ pub(crate) struct CreateArgs {
 }
 
 pub(super) fn main(args: CreateArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "create", ""))
+    launch::protect()?;
+    let made = making::make(context, &args, Purpose::Create)?;
+    // From here on the process belongs to whoever starts or deletes the container.
+    state::unlock(&made.container.dir);
+    Ok(0)
 }

@@ -2,8 +2,7 @@ use crate::context::Context;
 use crate::removal;
 use crate::state::{self, Container, Status};
 use clap::Args;
-use rustix::fd::AsFd;
-use tare_model::{Error, Kind, Result};
+use tare_model::{Context as _, Error, Kind, Result};
 
 /// Remove what is left of a container
 ///
@@ -29,9 +28,14 @@ fn delete(args: &DeleteArgs, context: &Context) -> Result<()> {
     let dir = state::open_dir(context, &args.id)?;
     // A `create` that is still at work is waited for: it ends with a whole container or with none.
     state::lock(&dir, &args.id)?;
-    let Some(container) = Container::in_dir(dir.as_fd(), &args.id)? else {
+    let copy = dir.try_clone().during("open", &args.id)?;
+    let container = match Container::in_dir(copy, &args.id) {
+        Ok(container) => container,
         // Left by a `create` that was killed before it had made anything but the directory.
-        return removal::remove_directory(context, &dir, &args.id);
+        Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
+            return removal::remove_directory(context, &dir, &args.id);
+        }
+        Err(e) => return Err(e),
     };
     if !args.force {
         let status = container.status()?;

@@ -65,7 +65,9 @@ fn kill_all(container: &Container, signal: i32) -> Result<()> {
         let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => match pidfd_signal(fd.as_fd(), signal) {
-                Err(e) if Errno::from_io_error(&e) != Some(Errno::SRCH) => Err(Error::io("kill", pid.as_raw_nonzero(), e)),
+                Err(e) if Errno::from_io_error(&e) != Some(Errno::SRCH) => {
+                    Err(Error::io("kill", pid.as_raw_nonzero(), e))
+                }
                 _ => Ok(()),
             },
             Err(Errno::SRCH) => Ok(()),

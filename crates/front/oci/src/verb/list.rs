@@ -21,7 +21,8 @@ pub(super) fn main(args: ListArgs, context: &Context) -> Result<u8> {
         "json" => true,
         "table" => false,
         other => {
-            return Err(Error::new(Kind::Invalid, "list", "").because(format!("invalid format option {other:?}: table and json are")));
+            return Err(Error::new(Kind::Invalid, "list", "")
+                .because(format!("invalid format option {other:?}: table and json are")));
         }
     };
     let documents = documents(context)?;

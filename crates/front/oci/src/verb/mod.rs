@@ -1,7 +1,7 @@
 //! The verbs, one file each: what was typed, and what is done.
 
 mod checkpoint;
-mod create;
+pub(crate) mod create;
 mod delete;
 mod events;
 mod exec;

@@ -1,7 +1,13 @@
 use super::create::CreateArgs;
 use crate::context::Context;
+use crate::foreground::{self, Signals};
+use crate::making::{self, Made, Purpose};
+use crate::state::{self, Container};
+use crate::{removal, starting};
 use clap::Args;
-use tare_model::{Error, Kind, Result};
+use rustix::fd::{AsFd, OwnedFd};
+use tare_model::{Kind, Result};
+use tare_runtime::launch::{self, Running};
 
 /// Create and start a container, and wait for its end
 #[derive(Debug, Args)]
@@ -20,6 +26,42 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "run", ""))
+    launch::protect()?;
+    if args.detach {
+        return run(&args, context, Purpose::Detach).map(|_| 0);
+    }
+    let signals = Signals::hold()?;
+    if !args.no_subreaper {
+        foreground::adopt_orphans()?;
+    }
+    let (container, running, terminal) = run(&args, context, Purpose::Foreground)?;
+    let code = foreground::wait(&signals, running.pid, running.pidfd.as_fd(), terminal);
+    if !args.keep {
+        forget(context, &container)?;
+    }
+    code
+}
+
+/// From the bundle to the running program.
+fn run(args: &RunArgs, context: &Context, purpose: Purpose) -> Result<(Container, Running, Option<OwnedFd>)> {
+    let Made { container, launch, terminal } = making::make(context, &args.create, purpose)?;
+    let undo = |e: &_| {
+        let _: &tare_model::Error = e;
+        making::undo(context, &container);
+    };
+    let running = launch.release().inspect_err(undo)?;
+    for warning in &running.warnings {
+        context.log.warn(warning);
+    }
+    starting::started(&container).inspect_err(undo)?;
+    state::unlock(&container.dir);
+    Ok((container, running, terminal))
+}
+
+/// Deletes what has ended, unless somebody else has done so already.
+fn forget(context: &Context, container: &Container) -> Result<()> {
+    match state::lock(&container.dir, &container.state.id) {
+        Err(e) if e.kind() == Kind::NotFound => Ok(()),
+        locked => locked.and_then(|()| removal::delete(context, container)),
+    }
 }

@@ -1,0 +1,248 @@
+//! `create`, and the first half of `run`: from a bundle to a container that waits.
+//!
+//! ```text
+//! directory made and locked        the name is taken
+//! config.json, state.json (pid 0)  what a killed create leaves can be removed from here on
+//! cgroup made, child cloned        the child performs its steps; hooks run at its rendezvous
+//! child at the gate
+//! terminal sent, state.json (pid), pid file
+//! lock released                    created
+//! ```
+
+use crate::bundle::Bundle;
+use crate::context::Context;
+use crate::descriptors::Inherited;
+use crate::handover::{self, Receiver};
+use crate::state::{self, CONFIG, Container, GATE, State};
+use crate::verb::create::CreateArgs;
+use crate::{descriptors, hooks, removal, time};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use std::path::Path;
+use tare_model::runtime_spec::{Hooks, Spec};
+use tare_model::{Error, Kind, Result};
+use tare_runtime::cgroup::{self, CgroupPlan, Layout};
+use tare_runtime::launch::{self, CgroupHandles, Gate, Launch};
+use tare_runtime::plan;
+
+/// How the container will go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It waits for `start`.
+    Create,
+    /// It is started at once, and left alone.
+    Detach,
+    /// It is started at once, and waited for.
+    Foreground,
+}
+
+/// A container that waits.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Its directory and state; the lock is held.
+    pub(crate) container: Container,
+    /// The child at the gate.
+    pub(crate) launch: Launch,
+    /// The terminal, where nobody has been sent it.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Makes a container. On failure nothing of it is left.
+pub(crate) fn make(context: &Context, args: &CreateArgs, purpose: Purpose) -> Result<Made> {
+    state::check_id(&args.id)?;
+    let descriptors = descriptors::inherited(args.preserve_fds)?;
+    let mut bundle = Bundle::read(&args.bundle)?;
+    let console = console(args, &bundle.spec, purpose)?;
+    let pidfd_socket = args.pidfd_socket.as_deref().map(Receiver::connect).transpose()?;
+    descriptors.announce(&mut bundle.spec);
+
+    let dir = take_name(context, &args.id)?;
+    let mut container = Container { dir, state: first_state(&bundle, &args.id) };
+    let begun = Begun { context, container: &mut container, bundle: &bundle, args, purpose };
+    match begun.finish(console.as_ref(), pidfd_socket.as_ref(), descriptors) {
+        Ok((launch, terminal)) => Ok(Made { container, launch, terminal }),
+        Err(e) => {
+            undo(context, &container);
+            Err(e)
+        }
+    }
+}
+
+/// Takes everything back, past failures: what they leave, `delete --force` finds.
+pub(crate) fn undo(context: &Context, container: &Container) {
+    if let Err(e) = removal::delete(context, container) {
+        context.log.warn(&e.to_string());
+    }
+}
+
+/// Who gets the terminal, as runc has it.
+fn console(args: &CreateArgs, spec: &Spec, purpose: Purpose) -> Result<Option<Receiver>> {
+    let wrong = |why: &str| Err(Error::new(Kind::Invalid, "create", &args.id).because(why));
+    let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    match (&args.console_socket, terminal, purpose) {
+        (Some(_), false, _) => wrong("cannot use console socket if the process has no terminal (process.terminal)"),
+        (Some(_), true, Purpose::Foreground) => {
+            wrong("cannot use console socket if runc will not detach or allocate tty")
+        }
+        (Some(path), true, _) => Receiver::connect(path).map(Some),
+        (None, true, Purpose::Create | Purpose::Detach) => {
+            wrong("cannot allocate tty if runc will detach without setting console socket")
+        }
+        (None, ..) => Ok(None),
+    }
+}
+
+/// Makes the container's directory, which is what takes its name, and locks it.
+fn take_name(context: &Context, id: &str) -> Result<OwnedFd> {
+    let path = context.root.join(id);
+    let fail = |e: Errno| Error::io("make", path.display(), e);
+    let mut parents = false;
+    loop {
+        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(
+                    Error::new(Kind::AlreadyExists, "create", id).because("container with given ID already exists")
+                );
+            }
+            Err(Errno::NOENT) if !parents => {
+                parents = true;
+                make_root(&context.root)?;
+                continue;
+            }
+            Err(e) => return Err(fail(e)),
+        }
+        // In the moment before the lock a `delete` may find the directory empty and remove it: then once more.
+        let locked = state::open_dir(context, id).and_then(|dir| state::lock(&dir, id).map(|()| dir));
+        match locked {
+            Err(e) if e.kind() == Kind::NotFound => {}
+            result => return result,
+        }
+    }
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(root)
+        .map_err(|e| Error::io("make", root.display(), e))
+}
+
+fn first_state(bundle: &Bundle, id: &str) -> State {
+    let spec = &bundle.spec;
+    let later = spec.hooks.as_ref().map(|h| Hooks {
+        poststart: h.poststart.clone(),
+        poststop: h.poststop.clone(),
+        ..Hooks::default()
+    });
+    let namespaces = spec.linux.as_ref().map(|l| l.namespaces.iter().map(|n| n.kind).collect());
+    State {
+        oci_version: spec.oci_version.clone(),
+        id: id.to_owned(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.directory.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: time::now(),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup: None,
+        layout: Layout::default(),
+        unit: None,
+        namespaces: namespaces.unwrap_or_default(),
+        annotations: spec.annotations.clone(),
+        hooks: later.unwrap_or_default(),
+    }
+}
+
+/// A container whose name is taken.
+struct Begun<'a> {
+    context: &'a Context,
+    container: &'a mut Container,
+    bundle: &'a Bundle,
+    args: &'a CreateArgs,
+    purpose: Purpose,
+}
+
+impl Begun<'_> {
+    fn finish(
+        self,
+        console: Option<&Receiver>,
+        pidfd_socket: Option<&Receiver>,
+        descriptors: Inherited,
+    ) -> Result<(Launch, Option<OwnedFd>)> {
+        let (spec, purpose) = (&self.bundle.spec, self.purpose);
+        let mut plan = plan::plan(spec)?;
+        plan.process.preserve_fds = descriptors.count;
+        plan.process.keep_keyring = self.args.no_new_keyring;
+        if self.args.no_pivot {
+            plan.avoid_pivot();
+        }
+        let cgroup = self.plan_cgroup()?;
+        // Whoever finds a half-made container finds its group by this.
+        state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
+        self.container.store()?;
+
+        let handles = self.make_cgroup(cgroup, &plan)?;
+        let root = launch::clone_mount(&self.bundle.rootfs.display().to_string())?;
+        let prepared = launch::prepare(&plan, root, Vec::new())?;
+        let mut terminal = prepared.master()?;
+        if let Some(master) = &terminal {
+            handover::set_up_terminal(master, spec.process.as_ref().and_then(|p| p.console_size.as_ref()))?;
+        }
+        let gate = match purpose {
+            Purpose::Create => Gate::Socket(launch::bind_gate(self.container.dir.as_fd(), GATE)?),
+            Purpose::Detach | Purpose::Foreground => Gate::Channel,
+        };
+        let mut launch = launch::spawn(&plan, prepared, None, handles, gate)?;
+        let pid = launch.pid();
+        let told = hooks::told(&self.container.state);
+        launch.wait_ready(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
+        for warning in launch.warnings.drain(..) {
+            self.context.log.warn(&warning);
+        }
+        if let (Some(console), Some(master)) = (console, terminal.take_if(|_| console.is_some())) {
+            console.send(master.as_fd(), &handover::terminal_name(&master))?;
+        }
+        if let Some(socket) = pidfd_socket {
+            socket.send(launch.pidfd(), "pidfd")?;
+        }
+        self.container.state.pid = pid;
+        self.container.state.start_time = state::start_time(pid).ok_or_else(|| {
+            Error::new(Kind::System, "create", &self.args.id).because("its process has ended already")
+        })?;
+        self.container.store()?;
+        if let Some(path) = &self.args.pid_file {
+            handover::pid_file(path, pid)?;
+        }
+        Ok((launch, terminal))
+    }
+
+    /// Decides on the group, and notes it in the state.
+    fn plan_cgroup(&mut self) -> Result<Option<CgroupPlan>> {
+        let linux = self.bundle.spec.linux.as_ref();
+        let mut resources = linux.and_then(|l| l.resources.clone()).unwrap_or_default();
+        let layout = Layout::read()?;
+        let asked = linux.and_then(|l| l.cgroups_path.as_deref()).unwrap_or_default();
+        let (layout, path) = match asked {
+            "" => (layout.below_own(), self.args.id.clone()),
+            path if path.starts_with('/') => (layout, path.to_owned()),
+            path => (layout.below_own(), path.to_owned()),
+        };
+        resources.devices.extend(cgroup::runtime_rules());
+        let plan = cgroup::plan(&layout, &path, &resources)?;
+        self.container.state.cgroup = Some(path);
+        self.container.state.layout = layout;
+        Ok(Some(plan))
+    }
+
+    fn make_cgroup(&self, plan: Option<CgroupPlan>) -> Result<CgroupHandles> {
+        let Some(plan) = plan else { return Ok(CgroupHandles::default()) };
+        let created = cgroup::create(&plan)?;
+        let shown = self.bundle.spec.mounts.iter().any(|m| m.kind.as_deref() == Some("cgroup"));
+        let mounts = if shown { launch::cgroup_mounts(&self.container.state.layout, &plan)? } else { Vec::new() };
+        Ok(CgroupHandles { attach: created.attach, unified: created.unified, mounts })
+    }
+}
