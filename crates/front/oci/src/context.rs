@@ -1,17 +1,43 @@
 //! What the global options mean, for every verb.
 
 use crate::log::Log;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use tare_model::Result;
+use tare_runtime::launch::{self, Protection};
 
 /// The global options.
 #[derive(Debug)]
 pub(crate) struct Context {
     /// The directory of the state directories.
     pub(crate) root: PathBuf,
+    /// The command line, for a process that executes itself anew.
+    pub(crate) args: Vec<OsString>,
     /// Where errors and warnings go.
     pub(crate) log: Log,
     /// `cgroupsPath` is `slice:prefix:name`, and systemd makes the group.
     pub(crate) systemd_cgroup: bool,
-    /// Whether to do without what needs root: given, or found out.
-    pub(crate) rootless: bool,
+    /// `--rootless`; absent: to be found out.
+    pub(crate) rootless: Option<bool>,
+}
+
+impl Context {
+    /// For a verb that puts a process of this program into a container, before anything else: see
+    /// [`launch::protect_executable`].
+    pub(crate) fn protect(&self) -> Result<()> {
+        match launch::protect_executable(&self.args)? {
+            Protection::ReadOnly(_) => {}
+            Protection::None(why) => self.log.debug(&why.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Whether to do without what only root may do. Looked up only when something was refused.
+    pub(crate) fn is_rootless(&self) -> bool {
+        let in_user_namespace = || {
+            let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+            map.split_whitespace().ne(["0", "0", "4294967295"])
+        };
+        self.rootless.unwrap_or_else(|| !rustix::process::geteuid().is_root() || in_user_namespace())
+    }
 }

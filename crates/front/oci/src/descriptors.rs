@@ -4,6 +4,7 @@
 use crate::environment;
 use tare_model::runtime_spec::Spec;
 use tare_model::{Error, Kind, Result};
+use tare_runtime::launch;
 
 /// How many descriptors from 3 up the program gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +24,9 @@ pub(crate) fn inherited(preserve: u32) -> Result<Inherited> {
     let listening = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
     let count = listening.checked_add(preserve);
     let wrong = |why: String| Error::new(Kind::Invalid, "preserve", "descriptors").because(why);
-    let count = count.filter(|c| *c < 1 << 20).ok_or_else(|| wrong("they are too many".to_owned()))?;
-    for fd in 3..3 + count {
-        if std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
-            return Err(wrong(format!("descriptor {fd} is not open")));
-        }
-    }
+    let count = count.filter(|c| *c < 1 << 20);
+    let count = count.ok_or_else(|| Error::new(Kind::Invalid, "preserve descriptors", preserve).because("too many"))?;
+    launch::check_preserved(count)?;
     Ok(Inherited { count, listening })
 }
 

@@ -20,10 +20,10 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::path::Path;
-use tare_model::runtime_spec::{Hooks, Spec};
+use tare_model::runtime_spec::{Hooks, LinuxResources, Spec};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{self, CgroupPlan, Layout};
-use tare_runtime::launch::{self, CgroupHandles, Gate, Launch};
+use tare_runtime::cgroup::{self, CgroupPlan, Layout, Manager, Place};
+use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
 use tare_runtime::plan;
 
 /// How the container will go on.
@@ -56,10 +56,13 @@ pub(crate) fn make(context: &Context, args: &CreateArgs, purpose: Purpose) -> Re
     let console = console(args, &bundle.spec, purpose)?;
     let pidfd_socket = args.pidfd_socket.as_deref().map(Receiver::connect).transpose()?;
     descriptors.announce(&mut bundle.spec);
+    if let Some(root) = &mut bundle.spec.root {
+        root.path = bundle.rootfs.display().to_string();
+    }
 
     let dir = take_name(context, &args.id)?;
     let mut container = Container { dir, state: first_state(&bundle, &args.id) };
-    let begun = Begun { context, container: &mut container, bundle: &bundle, args, purpose };
+    let mut begun = Begun { context, container: &mut container, bundle: &bundle, args, purpose };
     match begun.finish(console.as_ref(), pidfd_socket.as_ref(), descriptors) {
         Ok((launch, terminal)) => Ok(Made { container, launch, terminal }),
         Err(e) => {
@@ -148,9 +151,7 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         rootfs: bundle.rootfs.clone(),
         created: time::now(),
         owner: rustix::process::geteuid().as_raw(),
-        cgroup: None,
-        layout: Layout::default(),
-        unit: None,
+        place: None,
         namespaces: namespaces.unwrap_or_default(),
         annotations: spec.annotations.clone(),
         hooks: later.unwrap_or_default(),
@@ -168,7 +169,7 @@ struct Begun<'a> {
 
 impl Begun<'_> {
     fn finish(
-        self,
+        &mut self,
         console: Option<&Receiver>,
         pidfd_socket: Option<&Receiver>,
         descriptors: Inherited,
@@ -185,7 +186,7 @@ impl Begun<'_> {
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         self.container.store()?;
 
-        let handles = self.make_cgroup(cgroup, &plan)?;
+        let handles = self.make_cgroup(&cgroup)?;
         let root = launch::clone_mount(&self.bundle.rootfs.display().to_string())?;
         let prepared = launch::prepare(&plan, root, Vec::new())?;
         let mut terminal = prepared.master()?;
@@ -196,10 +197,11 @@ impl Begun<'_> {
             Purpose::Create => Gate::Socket(launch::bind_gate(self.container.dir.as_fd(), GATE)?),
             Purpose::Detach | Purpose::Foreground => Gate::Channel,
         };
-        let mut launch = launch::spawn(&plan, prepared, None, handles, gate)?;
-        let pid = launch.pid();
         let told = hooks::told(&self.container.state);
-        launch.wait_ready(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
+        let equipment = Equipment { cgroup: handles, gate, state: Some(told.clone()), ..Equipment::default() };
+        let mut launch = launch::spawn(&plan, prepared, equipment)?;
+        let pid = launch.pid();
+        launch.wait_ready_with(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
         for warning in launch.warnings.drain(..) {
             self.context.log.warn(&warning);
         }
@@ -220,29 +222,34 @@ impl Begun<'_> {
         Ok((launch, terminal))
     }
 
-    /// Decides on the group, and notes it in the state.
-    fn plan_cgroup(&mut self) -> Result<Option<CgroupPlan>> {
+    /// Decides on the groups, and notes them in the state.
+    fn plan_cgroup(&mut self) -> Result<CgroupPlan> {
         let linux = self.bundle.spec.linux.as_ref();
-        let mut resources = linux.and_then(|l| l.resources.clone()).unwrap_or_default();
-        let layout = Layout::read()?;
-        let asked = linux.and_then(|l| l.cgroups_path.as_deref()).unwrap_or_default();
-        let (layout, path) = match asked {
-            "" => (layout.below_own(), self.args.id.clone()),
-            path if path.starts_with('/') => (layout, path.to_owned()),
-            path => (layout.below_own(), path.to_owned()),
-        };
-        resources.devices.extend(cgroup::runtime_rules());
-        let plan = cgroup::plan(&layout, &path, &resources)?;
-        self.container.state.cgroup = Some(path);
-        self.container.state.layout = layout;
-        Ok(Some(plan))
+        let manager = if self.context.systemd_cgroup { Manager::Systemd } else { Manager::Cgroupfs };
+        let path = linux.and_then(|l| l.cgroups_path.as_deref());
+        let place = Place::decide(Layout::read()?, manager, path, &self.args.id)?;
+        let none = LinuxResources::default();
+        let plan = place.plan(linux.and_then(|l| l.resources.as_ref()).unwrap_or(&none))?;
+        self.container.state.place = Some(place);
+        Ok(plan)
     }
 
-    fn make_cgroup(&self, plan: Option<CgroupPlan>) -> Result<CgroupHandles> {
-        let Some(plan) = plan else { return Ok(CgroupHandles::default()) };
-        let created = cgroup::create(&plan)?;
-        let shown = self.bundle.spec.mounts.iter().any(|m| m.kind.as_deref() == Some("cgroup"));
-        let mounts = if shown { launch::cgroup_mounts(&self.container.state.layout, &plan)? } else { Vec::new() };
+    /// Makes the groups. Without root they may be out of reach: then the container stays in those of its caller.
+    fn make_cgroup(&mut self, plan: &CgroupPlan) -> Result<CgroupHandles> {
+        let created = match cgroup::create(plan) {
+            Err(e) if e.kind() == Kind::Denied && self.context.is_rootless() => {
+                self.container.state.place = None;
+                return Ok(CgroupHandles::default());
+            }
+            result => result?,
+        };
+        let spec = &self.bundle.spec;
+        let Some(place) = &self.container.state.place else { return Ok(CgroupHandles::default()) };
+        if let Some(owner) = cgroup::owner(place.layout(), spec) {
+            cgroup::delegate(&created, owner)?;
+        }
+        let shown = spec.mounts.iter().any(|m| matches!(m.kind.as_deref(), Some("cgroup" | "cgroup2")));
+        let mounts = if shown { launch::cgroup_mounts(place.layout(), plan)? } else { Vec::new() };
         Ok(CgroupHandles { attach: created.attach, unified: created.unified, mounts })
     }
 }

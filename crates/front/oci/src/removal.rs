@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::time::{Duration, Instant};
 use tare_kernel::process::pidfd_signal;
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{self, Group, Layout, Parents};
+use tare_runtime::cgroup::Place;
 
 /// How long a killed process may take to be gone: it may be dying on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,19 +46,15 @@ fn wait_end(process: BorrowedFd<'_>, patience: Duration) -> Result<()> {
 
 /// Removes the groups. Whoever is left in them is killed: with the first process gone, nobody of the container may stay,
 /// and without a PID namespace of its own nobody else ends them.
-pub(crate) fn remove_cgroup(layout: &Layout, path: &str) -> Result<()> {
-    match Group::open(layout, path) {
+fn remove_cgroup(place: &Place) -> Result<()> {
+    match place.open() {
         // An empty group needs no killing; one look is cheaper than a failed removal with its patience.
-        Ok(group) => {
-            if !group.processes()?.is_empty() {
-                group.kill_all()?;
-            }
-        }
-        Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+        Ok(group) if group.processes()?.is_empty() => {}
+        Ok(group) => group.kill_all()?,
+        Err(e) if e.kind() == Kind::NotFound => {}
         Err(e) => return Err(e),
     }
-    // The groups above were there before, or are the caller's to remove.
-    cgroup::remove(layout, path, Parents::Keep)
+    place.remove()
 }
 
 /// Everything of a container but its name, in the order in which nothing can come back.
@@ -67,10 +63,7 @@ pub(crate) fn take_down(state: &State) -> Result<()> {
         Some(process) => kill_and_wait(&process),
         None => Ok(()),
     };
-    let removed = match &state.cgroup {
-        Some(path) => Layout::read().and_then(|layout| remove_cgroup(&layout, path)),
-        None => Ok(()),
-    };
+    let removed = state.place.as_ref().map_or(Ok(()), remove_cgroup);
     killed.and(removed)
 }
 

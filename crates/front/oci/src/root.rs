@@ -28,7 +28,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
         Err(error) => return refused(&error),
     };
     let (Some(verb), Some((_, inner))) = (called, matches.subcommand()) else { return version() };
-    let context = match context(&matches) {
+    let context = match context(&matches, args) {
         Ok(context) => context,
         Err(error) => {
             Log::new(None, Format::Text, false).error(&error);
@@ -51,7 +51,7 @@ fn version() -> u8 {
     u8::from(out::text(text).is_err())
 }
 
-fn context(root: &ArgMatches) -> Result<Context> {
+fn context(root: &ArgMatches, args: &[OsString]) -> Result<Context> {
     let path = |name: &str| root.get_one::<PathBuf>(name).cloned();
     let format = match root.get_one::<String>("log-format").map(String::as_str) {
         Some("json") => Format::Json,
@@ -59,9 +59,9 @@ fn context(root: &ArgMatches) -> Result<Context> {
     };
     let euid = rustix::process::geteuid();
     let rootless = match root.get_one::<String>("rootless").map(String::as_str) {
-        Some("true" | "1") => true,
-        Some("false" | "0") => false,
-        _ => !euid.is_root(),
+        Some("true" | "1") => Some(true),
+        Some("false" | "0") => Some(false),
+        _ => None,
     };
     let directory = match path("root") {
         Some(path) => absolute(&path)?,
@@ -72,6 +72,7 @@ fn context(root: &ArgMatches) -> Result<Context> {
     };
     Ok(Context {
         root: directory,
+        args: args.to_vec(),
         log: Log::new(path("log"), format, root.get_flag("debug")),
         systemd_cgroup: root.get_flag("systemd-cgroup"),
         rootless,

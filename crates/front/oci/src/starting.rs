@@ -33,7 +33,8 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(Error::io("start", id, e)),
     }
-    let passed = launch::open_gate(container.dir.as_fd(), PASSING);
+    let passed = hooks::listener(&container.state)
+        .and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
     let _ = unlinkat(&container.dir, PASSING, AtFlags::empty());
     for warning in passed? {
         context.log.warn(&warning);

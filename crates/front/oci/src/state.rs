@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tare_model::runtime_spec::{Hooks, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{self, Group, Layout};
+use tare_runtime::cgroup::{self, Group, Place};
 
 const STATE: &str = "state.json";
 pub(crate) const CONFIG: &str = "config.json";
@@ -44,14 +44,9 @@ pub(crate) struct State {
     pub(crate) created: String,
     /// The user who created it.
     pub(crate) owner: u32,
-    /// Its group, relative to what the mounts of the hierarchies show; absent where it has none of its own.
-    pub(crate) cgroup: Option<String>,
-    /// The hierarchies as they were found at `create`, so that nobody has to look for them again.
-    #[serde(default)]
-    pub(crate) layout: Layout,
-    /// systemd's unit, where systemd made the group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) unit: Option<String>,
+    /// Its groups, with the hierarchies as they were found at `create`, so that nobody has to look for them again; absent
+    /// where it has none of its own.
+    pub(crate) place: Option<Place>,
     /// Namespaces that it does not share with the caller of `create`.
     pub(crate) namespaces: Vec<NamespaceKind>,
     /// Of the bundle.
@@ -223,11 +218,20 @@ impl Container {
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        let Some(path) = &self.state.cgroup else { return Ok(false) };
-        match cgroup::is_frozen(&self.state.layout, path) {
+        let Some(place) = &self.state.place else { return Ok(false) };
+        match cgroup::is_frozen(place.layout(), place.path()) {
             Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Unsupported) => Ok(false),
             result => result,
         }
+    }
+
+    /// Where its groups are.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` if it has none.
+    pub(crate) fn place(&self) -> Result<&Place> {
+        let none = || Error::new(Kind::NotFound, "open cgroup", &self.state.id).because("the container has none");
+        self.state.place.as_ref().ok_or_else(none)
     }
 
     /// Its group.
@@ -235,8 +239,7 @@ impl Container {
     /// # Errors
     /// `Kind::NotFound` if it has none or it is gone.
     pub(crate) fn group(&self) -> Result<Group> {
-        let none = || Error::new(Kind::NotFound, "open cgroup", &self.state.id).because("the container has none");
-        Group::open(&self.state.layout, self.state.cgroup.as_deref().ok_or_else(none)?)
+        self.place()?.open()
     }
 
     /// The configuration as it was at `create`.

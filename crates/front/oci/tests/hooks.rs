@@ -74,7 +74,8 @@ fn a_failing_hook_ends_create_and_leaves_nothing() {
 #[test]
 fn a_failing_poststart_hook_stops_the_container_and_poststop_only_warns() {
     let mut place = Place::new();
-    place.config["hooks"] = json!({"poststart": [noting(&place, "poststart", 1)], "poststop": [noting(&place, "poststop", 1)]});
+    place.config["hooks"] =
+        json!({"poststart": [noting(&place, "poststart", 1)], "poststop": [noting(&place, "poststop", 1)]});
     place.create();
     let text = place.fails(&["start", &place.id]);
     assert!(text.contains("poststart"), "{text}");

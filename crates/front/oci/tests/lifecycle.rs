@@ -136,7 +136,11 @@ fn run_detaches_and_keeps() {
 
 #[test]
 fn a_program_that_is_not_there_is_told_as_callers_expect() {
-    for (program, words) in [("none", "executable file not found in $PATH"), ("/none", "no such file or directory"), ("/etc", "permission denied")] {
+    for (program, words) in [
+        ("none", "executable file not found in $PATH"),
+        ("/none", "no such file or directory"),
+        ("/etc", "permission denied"),
+    ] {
         let place = Place::with(&[program]);
         let text = place.fails(&["run", "--bundle", &place.bundle(), &place.id]);
         assert!(text.contains(words), "{program}: {text}");

@@ -1,10 +1,9 @@
 use crate::context::Context;
-use crate::making::{self, Purpose};
+use crate::making::{self, Made, Purpose};
 use crate::state;
 use clap::Args;
 use std::path::PathBuf;
 use tare_model::Result;
-use tare_runtime::launch;
 
 /// Make a container from a bundle; its program waits for `start`
 #[derive(Debug, Args)]
@@ -36,9 +35,10 @@ pub(crate) struct CreateArgs {
 }
 
 pub(super) fn main(args: CreateArgs, context: &Context) -> Result<u8> {
-    launch::protect()?;
-    let made = making::make(context, &args, Purpose::Create)?;
+    context.protect()?;
+    let Made { container, launch, .. } = making::make(context, &args, Purpose::Create)?;
     // From here on the process belongs to whoever starts or deletes the container.
-    state::unlock(&made.container.dir);
+    launch.leave();
+    state::unlock(&container.dir);
     Ok(0)
 }

@@ -7,7 +7,7 @@ use crate::{removal, starting};
 use clap::Args;
 use rustix::fd::{AsFd, OwnedFd};
 use tare_model::{Kind, Result};
-use tare_runtime::launch::{self, Running};
+use tare_runtime::launch::Running;
 
 /// Create and start a container, and wait for its end
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
-    launch::protect()?;
+    context.protect()?;
     if args.detach {
         return run(&args, context, Purpose::Detach).map(|_| 0);
     }

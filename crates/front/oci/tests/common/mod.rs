@@ -7,8 +7,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
-const APPLETS: &[&str] =
-    &["sh", "cat", "echo", "env", "false", "id", "kill", "ls", "mkdir", "ps", "readlink", "sleep", "stty", "touch", "true", "tty"];
+const APPLETS: &[&str] = &[
+    "sh", "cat", "echo", "env", "false", "id", "kill", "ls", "mkdir", "ps", "readlink", "sleep", "stty", "touch",
+    "true", "tty",
+];
 
 /// Where the runtime under test lies: beside this test's own program.
 pub fn runtime() -> PathBuf {
@@ -146,8 +148,7 @@ impl Drop for Place {
 pub fn output(command: &mut Command) -> Output {
     let files = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
     let [out, err] = &files;
-    let status =
-        command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
+    let status = command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
     let text = |mut file: &std::fs::File| {
         use std::io::{Read, Seek};
         let mut bytes = Vec::new();
