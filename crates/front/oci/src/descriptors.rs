@@ -23,7 +23,6 @@ pub(crate) fn inherited(preserve: u32) -> Result<Inherited> {
     let ours = number("LISTEN_PID") == Some(std::process::id());
     let listening = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
     let count = listening.checked_add(preserve);
-    let wrong = |why: String| Error::new(Kind::Invalid, "preserve", "descriptors").because(why);
     let count = count.filter(|c| *c < 1 << 20);
     let count = count.ok_or_else(|| Error::new(Kind::Invalid, "preserve descriptors", preserve).because("too many"))?;
     launch::check_preserved(count)?;

@@ -13,7 +13,7 @@ use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::descriptors::Inherited;
 use crate::handover::{self, Receiver};
-use crate::state::{self, CONFIG, Container, GATE, State};
+use crate::state::{self, Agent, CONFIG, Container, GATE, State};
 use crate::verb::create::CreateArgs;
 use crate::{descriptors, hooks, removal, time};
 use rustix::fd::{AsFd, OwnedFd};
@@ -24,7 +24,7 @@ use tare_model::runtime_spec::{Hooks, LinuxResources, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, CgroupPlan, Layout, Manager, Place};
 use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
-use tare_runtime::plan;
+use tare_runtime::plan::{self, Keyring};
 
 /// How the container will go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,11 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         poststop: h.poststop.clone(),
         ..Hooks::default()
     });
+    let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    let agent = filter.and_then(|f| {
+        let path = f.listener_path.clone().filter(|p| !p.is_empty())?;
+        Some(Agent { path, metadata: f.listener_metadata.clone() })
+    });
     let namespaces = spec.linux.as_ref().map(|l| l.namespaces.iter().map(|n| n.kind).collect());
     State {
         oci_version: spec.oci_version.clone(),
@@ -155,6 +160,7 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         namespaces: namespaces.unwrap_or_default(),
         annotations: spec.annotations.clone(),
         hooks: later.unwrap_or_default(),
+        agent,
     }
 }
 
@@ -177,7 +183,12 @@ impl Begun<'_> {
         let (spec, purpose) = (&self.bundle.spec, self.purpose);
         let mut plan = plan::plan(spec)?;
         plan.process.preserve_fds = descriptors.count;
-        plan.process.keep_keyring = self.args.no_new_keyring;
+        // Whoever made the container may go: it is nobody's child who would have to end with it.
+        plan.process.die_with_parent = false;
+        plan.process.keyring = match self.args.no_new_keyring {
+            true => Keyring::Inherited,
+            false => Keyring::Named(format!("_ses.{}", self.args.id)),
+        };
         if self.args.no_pivot {
             plan.avoid_pivot();
         }

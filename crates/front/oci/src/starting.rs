@@ -9,13 +9,13 @@
 //! The process stops listening by becoming the program, so that at each moment the kernel tells which of the two it is.
 
 use crate::context::Context;
-use crate::state::{Container, GATE, PASSING, Status};
+use crate::state::{Container, GATE, PASSING, State, Status};
 use crate::{hooks, removal};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 use tare_model::{Error, Kind, Result};
-use tare_runtime::launch;
+use tare_runtime::launch::{self, Listener, hook};
 
 /// Starts a container whose lock the caller holds.
 pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
@@ -33,13 +33,22 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(Error::io("start", id, e)),
     }
-    let passed = hooks::listener(&container.state)
-        .and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
+    let passed =
+        listener(&container.state).and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
     let _ = unlinkat(&container.dir, PASSING, AtFlags::empty());
     for warning in passed? {
         context.log.warn(&warning);
     }
     started(container)
+}
+
+/// The connection to whoever answers the calls that the filter asks about.
+pub(crate) fn listener(state: &State) -> Result<Option<Listener>> {
+    let Some(agent) = &state.agent else { return Ok(None) };
+    let document: serde_json::Value =
+        serde_json::from_str(&hooks::told(state).json(hook::Status::Created, Some(state.pid)))
+            .map_err(|e| Error::new(Kind::Invalid, "describe", &state.id).because(e))?;
+    Listener::connect(&agent.path, agent.metadata.as_deref(), state.pid, document).map(Some)
 }
 
 /// What is left to be done once the program runs.

@@ -55,6 +55,18 @@ pub(crate) struct State {
     /// Of the kinds that come after `create`.
     #[serde(default)]
     pub(crate) hooks: Hooks,
+    /// Who gets the notify descriptor of the system call filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<Agent>,
+}
+
+/// `linux.seccomp.listenerPath` and `listenerMetadata`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Agent {
+    /// A Unix socket.
+    pub(crate) path: String,
+    /// Passed on as it is.
+    pub(crate) metadata: Option<String>,
 }
 
 /// The specification's states, and paused.

@@ -44,11 +44,14 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
 
 /// From the bundle to the running program.
 fn run(args: &RunArgs, context: &Context, purpose: Purpose) -> Result<(Container, Running, Option<OwnedFd>)> {
-    let Made { container, launch, terminal } = making::make(context, &args.create, purpose)?;
+    let Made { container, mut launch, terminal } = making::make(context, &args.create, purpose)?;
     let undo = |e: &_| {
         let _: &tare_model::Error = e;
         making::undo(context, &container);
     };
+    if let Some(listener) = starting::listener(&container.state).inspect_err(undo)? {
+        launch.set_listener(listener);
+    }
     let running = launch.release().inspect_err(undo)?;
     for warning in &running.warnings {
         context.log.warn(warning);

@@ -1,8 +1,6 @@
 //! The terminal: over a console socket, and relayed by `run`.
 
-mod common;
-
-use common::{Place, eventually};
+use crate::place::{Place, eventually};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{OutputModes, tcgetattr, tcgetwinsize};

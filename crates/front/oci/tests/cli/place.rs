@@ -13,7 +13,7 @@ const APPLETS: &[&str] = &[
 ];
 
 /// Where the runtime under test lies: beside this test's own program.
-pub fn runtime() -> PathBuf {
+pub(crate) fn runtime() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().unwrap().parent().unwrap().join("examples/tare-runtime");
     assert!(program.exists(), "cargo build -p tare-oci --example tare-runtime");
@@ -22,14 +22,14 @@ pub fn runtime() -> PathBuf {
 
 /// One test's directory: bundle, root directory, names that nobody else has.
 #[derive(Debug)]
-pub struct Place {
-    pub dir: TempDir,
-    pub id: String,
-    pub config: Value,
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) id: String,
+    pub(crate) config: Value,
 }
 
 impl Place {
-    pub fn new() -> Place {
+    pub(crate) fn new() -> Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = TempDir::with_prefix("tare-oci-").unwrap();
         let id = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -64,22 +64,22 @@ impl Place {
         Place { dir, id, config }
     }
 
-    pub fn with(args: &[&str]) -> Place {
+    pub(crate) fn with(args: &[&str]) -> Place {
         let mut place = Place::new();
         place.config["process"]["args"] = json!(args);
         place
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path("root")
     }
 
     /// A command line of the runtime; the configuration is written first.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         std::fs::write(self.path("bundle/config.json"), self.config.to_string()).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the runtime under test is a program")]
         let mut command = Command::new(runtime());
@@ -88,49 +88,49 @@ impl Place {
     }
 
     /// Runs it to its end; output goes through files, which the container may keep open.
-    pub fn output(&self, words: &[&str]) -> Output {
+    pub(crate) fn output(&self, words: &[&str]) -> Output {
         output(&mut self.command(words))
     }
 
     /// Runs it to its end, which must be a good one. Returns what it wrote.
-    pub fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         let out = self.output(words);
         assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap()
     }
 
     /// Runs it to its end, which must be a bad one. Returns what it said.
-    pub fn fails(&self, words: &[&str]) -> String {
+    pub(crate) fn fails(&self, words: &[&str]) -> String {
         let out = self.output(words);
         assert!(!out.status.success(), "{words:?} should fail");
         String::from_utf8(out.stderr).unwrap()
     }
 
-    pub fn create(&self) {
+    pub(crate) fn create(&self) {
         self.ok(&["create", "--bundle", &self.bundle(), &self.id]);
     }
 
-    pub fn bundle(&self) -> String {
+    pub(crate) fn bundle(&self) -> String {
         self.path("bundle").display().to_string()
     }
 
-    pub fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         serde_json::from_str(&self.ok(&["state", &self.id])).unwrap()
     }
 
-    pub fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         self.state()["status"].as_str().unwrap().to_owned()
     }
 
     /// The groups of the container that exist.
-    pub fn groups(&self) -> Vec<PathBuf> {
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
         let name = format!("tare-oci-{}", self.id);
         let tops = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path().join(&name));
         tops.chain([Path::new("/sys/fs/cgroup").join(&name)]).filter(|p| p.is_dir()).collect()
     }
 
     /// Asserts that nothing is left of the container.
-    pub fn is_gone(&self) {
+    pub(crate) fn is_gone(&self) {
         assert!(!self.root().join(&self.id).exists(), "the directory is left");
         assert_eq!(self.groups(), Vec::<PathBuf>::new(), "groups are left");
     }
@@ -145,7 +145,7 @@ impl Drop for Place {
 }
 
 /// Runs a command to its end, with files for its output.
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     let files = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
     let [out, err] = &files;
     let status = command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
@@ -160,13 +160,13 @@ pub fn output(command: &mut Command) -> Output {
 }
 
 /// Whether a process is there and has not ended.
-pub fn is_alive(pid: i64) -> bool {
+pub(crate) fn is_alive(pid: i64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..500 {
         if holds() {
             return;

@@ -1,8 +1,6 @@
 //! Hooks at their points, with the state on standard input, and what their failure does.
 
-mod common;
-
-use common::Place;
+use crate::place::Place;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

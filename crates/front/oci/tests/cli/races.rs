@@ -1,8 +1,6 @@
 //! Several callers at once, and callers that are killed: each change of state is whole, and nothing leaks.
 
-mod common;
-
-use common::{Place, eventually, is_alive};
+use crate::place::{Place, eventually, is_alive};
 use std::process::Stdio;
 use std::time::Duration;
 
