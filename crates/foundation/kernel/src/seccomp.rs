@@ -87,6 +87,16 @@ pub fn knows_action(value: u32) -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0 as libc::c_ulong, &raw const value) == 0 }
 }
 
+/// Whether this kernel takes `flag` (FLAG_…): with a filter that cannot be read it gets as far as reading it.
+pub fn takes_flag(flag: u32) -> bool {
+    // WAIT_KILLABLE_RECV is refused without a listener.
+    let flags = if flag == FLAG_WAIT_KILLABLE_RECV { flag | FLAG_NEW_LISTENER } else { flag };
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel copies from a null pointer, which it refuses with EFAULT; nothing is loaded.
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, libc::c_ulong::from(flags), none) };
+    r == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +106,14 @@ mod tests {
         let i = SockFilter { code: 0x15, jt: 1, jf: 2, k: 0xdead_beef };
         assert_eq!(SockFilter::from_bytes(i.to_bytes()), i);
         assert_eq!(size_of::<SockFilter>(), size_of::<libc::sock_filter>());
+    }
+
+    #[test]
+    fn flags_are_known_or_not() {
+        for flag in [FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV] {
+            assert!(takes_flag(flag), "{flag}");
+        }
+        assert!(!takes_flag(1 << 30));
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(crate) struct CheckpointArgs {
     pub(crate) id: String,
 }
 
-pub(super) fn main(args: CheckpointArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "checkpoint", ""))
+pub(super) fn main(args: CheckpointArgs, _context: &Context) -> Result<u8> {
+    Err(Error::new(Kind::Unsupported, "checkpoint", args.id)
+        .because("this runtime does not save and restore processes")
+        .hint("`features` says so too, in org.opencontainers.runc.checkpoint.enabled; leave the container running, or end it"))
 }

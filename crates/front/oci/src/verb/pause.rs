@@ -1,4 +1,5 @@
 use crate::context::Context;
+use crate::state::{Container, Status};
 use clap::Args;
 use tare_model::{Error, Kind, Result};
 
@@ -11,6 +12,15 @@ pub(crate) struct PauseArgs {
 }
 
 pub(super) fn main(args: PauseArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "pause", ""))
+    let container = Container::load_locked(context, &args.id)?;
+    match container.status()? {
+        Status::Created | Status::Running => {}
+        Status::Paused => return Err(state(&args.id, "container already paused")),
+        _ => return Err(state(&args.id, "container not running")),
+    }
+    container.group()?.freeze().map(|()| 0)
+}
+
+fn state(id: &str, why: &str) -> Error {
+    Error::new(Kind::State, "pause", id).because(why)
 }

@@ -65,7 +65,8 @@ pub(crate) struct RestoreArgs {
     pub(crate) id: String,
 }
 
-pub(super) fn main(args: RestoreArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "restore", ""))
+pub(super) fn main(args: RestoreArgs, _context: &Context) -> Result<u8> {
+    Err(Error::new(Kind::Unsupported, "restore", args.id)
+        .because("this runtime does not save and restore processes")
+        .hint("`features` says so too, in org.opencontainers.runc.checkpoint.enabled; leave the container running, or end it"))
 }

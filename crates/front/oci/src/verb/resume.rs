@@ -1,4 +1,5 @@
 use crate::context::Context;
+use crate::state::{Container, Status};
 use clap::Args;
 use tare_model::{Error, Kind, Result};
 
@@ -11,6 +12,9 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(super) fn main(args: ResumeArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "resume", ""))
+    let container = Container::load_locked(context, &args.id)?;
+    if container.status()? != Status::Paused {
+        return Err(Error::new(Kind::State, "resume", &args.id).because("container not paused"));
+    }
+    container.group()?.thaw().map(|()| 0)
 }

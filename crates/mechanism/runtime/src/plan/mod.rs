@@ -16,7 +16,7 @@ pub use mounts::{Bind, IdMap, MapsFrom, MountPlan, Source, resolve_against_bundl
 pub use namespaces::{IdMaps, IdRange, NamespacePlan};
 pub(crate) use process::resource;
 pub use process::{IdentityPlan, Keyring, ProcessPlan, plan as plan_process, plan_of as plan_process_of};
-pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan};
+pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan, memory_policy_names};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -179,23 +179,34 @@ fn io_priority(p: &IoPriority) -> Result<u16> {
     }
 }
 
+/// Modes of set_mempolicy(2).
+const MODES: &[(&str, u32)] = &[
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// Flags that go with them.
+const MODE_FLAGS: &[(&str, u32)] =
+    &[("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// The names of all modes of a memory policy that a plan takes, and of all their flags.
+pub fn memory_policy_names() -> (Vec<&'static str>, Vec<&'static str>) {
+    let names = |table: &[(&'static str, u32)]| table.iter().map(|(name, _)| *name).collect();
+    (names(MODES), names(MODE_FLAGS))
+}
+
 fn memory(m: &LinuxMemoryPolicy) -> Result<MemoryPolicyPlan> {
     let bad = |why: String| Error::new(Kind::Invalid, "plan memoryPolicy", &m.mode).because(why);
-    let mode = match m.mode.as_str() {
-        "MPOL_DEFAULT" => 0,
-        "MPOL_PREFERRED" => 1,
-        "MPOL_BIND" => 2,
-        "MPOL_INTERLEAVE" => 3,
-        "MPOL_LOCAL" => 4,
-        "MPOL_PREFERRED_MANY" => 5,
-        "MPOL_WEIGHTED_INTERLEAVE" => 6,
-        _ => return Err(bad("no such mode".into())),
-    };
-    let flags = m.flags.iter().try_fold(0, |bits, name| match name.as_str() {
-        "MPOL_F_NUMA_BALANCING" => Ok(bits | 1 << 13),
-        "MPOL_F_RELATIVE_NODES" => Ok(bits | 1 << 14),
-        "MPOL_F_STATIC_NODES" => Ok(bits | 1 << 15),
-        _ => Err(bad(format!("no such flag: {name:?}"))),
+    let known = MODES.iter().find(|(name, _)| *name == m.mode);
+    let (_, mode) = *known.ok_or_else(|| bad("no such mode".into()))?;
+    let flags = m.flags.iter().try_fold(0, |bits, name| match MODE_FLAGS.iter().find(|(known, _)| known == name) {
+        Some((_, bit)) => Ok(bits | bit),
+        None => Err(bad(format!("no such flag: {name:?}"))),
     })?;
     let nodes = match m.nodes.as_deref().filter(|n| !n.trim().is_empty()) {
         Some(_) if matches!(mode, 0 | 4) => return Err(bad("it takes no nodes".into())),

@@ -42,6 +42,16 @@ const FOREIGN: &[&str] = &[
     "SHEB",
 ];
 
+const KNOWN: &[Arch] = &[Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
+
+/// The names of all architectures that a profile may name, ascending.
+pub fn archs() -> Vec<String> {
+    let foreign = FOREIGN.iter().map(|name| format!("SCMP_ARCH_{name}"));
+    let mut names: Vec<String> = KNOWN.iter().map(|a| a.name().to_owned()).chain(foreign).collect();
+    names.sort_unstable();
+    names
+}
+
 impl Arch {
     /// The one that this program was compiled for.
     pub const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
@@ -66,9 +76,8 @@ impl Arch {
     /// # Errors
     /// Invalid for a name that the specification does not have.
     pub(super) fn parse(name: &str) -> Result<Option<Arch>> {
-        let known = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
-        if let Some(a) = known.into_iter().find(|a| a.name() == name) {
-            return Ok(Some(a));
+        if let Some(a) = KNOWN.iter().find(|a| a.name() == name) {
+            return Ok(Some(*a));
         }
         match name.strip_prefix("SCMP_ARCH_") {
             Some("NATIVE") => Ok(Some(Arch::NATIVE)),

@@ -70,34 +70,71 @@ fn invalid(why: String) -> Error {
     Error::new(Kind::Invalid, "compile seccomp profile", "").because(why)
 }
 
+/// OCI's actions, SECCOMP_RET_… of each, and whether errnoRet goes with it.
+const ACTIONS: &[(&str, u32, bool)] = &[
+    ("SCMP_ACT_ALLOW", 0x7fff_0000, false),
+    ("SCMP_ACT_ERRNO", ERRNO, true),
+    ("SCMP_ACT_KILL", 0, false),
+    ("SCMP_ACT_KILL_PROCESS", KILL_PROCESS, false),
+    ("SCMP_ACT_KILL_THREAD", 0, false),
+    ("SCMP_ACT_LOG", 0x7ffc_0000, false),
+    ("SCMP_ACT_NOTIFY", NOTIFY, false),
+    ("SCMP_ACT_TRACE", 0x7ff0_0000, true),
+    ("SCMP_ACT_TRAP", 0x0003_0000, false),
+];
+
+/// OCI's comparisons; true: what the operator says must not hold.
+const OPERATORS: &[(&str, fn(&LinuxSeccompArg) -> Operator, bool)] = &[
+    ("SCMP_CMP_EQ", |_| Operator::Equal, false),
+    ("SCMP_CMP_GE", |_| Operator::GreaterOrEqual, false),
+    ("SCMP_CMP_GT", |_| Operator::Greater, false),
+    ("SCMP_CMP_LE", |_| Operator::Greater, true),
+    ("SCMP_CMP_LT", |_| Operator::GreaterOrEqual, true),
+    ("SCMP_CMP_MASKED_EQ", |arg| Operator::Masked(arg.value), false),
+    ("SCMP_CMP_NE", |_| Operator::Equal, true),
+];
+
+/// Flags of seccomp(2), by OCI's names.
+const FLAGS: &[(&str, u32)] = &[
+    ("SECCOMP_FILTER_FLAG_TSYNC", kernel::FLAG_TSYNC),
+    ("SECCOMP_FILTER_FLAG_LOG", kernel::FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", kernel::FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", kernel::FLAG_WAIT_KILLABLE_RECV),
+];
+
+/// The names of all actions that [`compile`] knows.
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().map(|(name, ..)| *name)
+}
+
+/// The names of all operators that [`compile`] knows.
+pub fn operators() -> impl Iterator<Item = &'static str> {
+    OPERATORS.iter().map(|(name, ..)| *name)
+}
+
+/// The names of all flags that [`compile`] knows, and whether the running kernel takes them.
+pub fn flags() -> impl Iterator<Item = (&'static str, bool)> {
+    FLAGS.iter().map(|(name, bit)| (*name, kernel::takes_flag(*bit)))
+}
+
 /// SECCOMP_RET_… of an OCI action; `errno` is the errno or, for TRACE, the tracer's message.
 fn action(name: &str, errno: Option<u32>) -> Result<u32> {
+    let Some((_, base, with_data)) = ACTIONS.iter().find(|(known, ..)| *known == name) else {
+        return Err(invalid(format!("unknown action {name:?}")));
+    };
+    if !with_data {
+        return Ok(*base);
+    }
     let data = errno.unwrap_or(EPERM);
-    let with_data = |base: u32| match u16::try_from(data) {
+    match u16::try_from(data) {
         Ok(d) => Ok(base | u32::from(d)),
         Err(_) => Err(invalid(format!("errnoRet {data} is beyond 65535"))),
-    };
-    match name {
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Ok(0),
-        "SCMP_ACT_KILL_PROCESS" => Ok(KILL_PROCESS),
-        "SCMP_ACT_TRAP" => Ok(0x0003_0000),
-        "SCMP_ACT_ERRNO" => with_data(ERRNO),
-        "SCMP_ACT_TRACE" => with_data(0x7ff0_0000),
-        "SCMP_ACT_NOTIFY" => Ok(NOTIFY),
-        "SCMP_ACT_LOG" => Ok(0x7ffc_0000),
-        "SCMP_ACT_ALLOW" => Ok(0x7fff_0000),
-        _ => Err(invalid(format!("unknown action {name:?}"))),
     }
 }
 
 fn flag(name: &str) -> Result<u32> {
-    match name {
-        "SECCOMP_FILTER_FLAG_TSYNC" => Ok(kernel::FLAG_TSYNC),
-        "SECCOMP_FILTER_FLAG_LOG" => Ok(kernel::FLAG_LOG),
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(kernel::FLAG_SPEC_ALLOW),
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => Ok(kernel::FLAG_WAIT_KILLABLE_RECV),
-        _ => Err(invalid(format!("unknown flag {name:?}"))),
-    }
+    let known = FLAGS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, bit)| *bit).ok_or_else(|| invalid(format!("unknown flag {name:?}")))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,17 +160,15 @@ impl Comparison {
         if arg.index > 5 {
             return Err(invalid(format!("argument {} does not exist, a call has 0 to 5", arg.index)));
         }
-        let (operator, value, negated) = match arg.op.as_str() {
-            "SCMP_CMP_EQ" => (Operator::Equal, arg.value, false),
-            "SCMP_CMP_NE" => (Operator::Equal, arg.value, true),
-            "SCMP_CMP_GT" => (Operator::Greater, arg.value, false),
-            "SCMP_CMP_LE" => (Operator::Greater, arg.value, true),
-            "SCMP_CMP_GE" => (Operator::GreaterOrEqual, arg.value, false),
-            "SCMP_CMP_LT" => (Operator::GreaterOrEqual, arg.value, true),
-            "SCMP_CMP_MASKED_EQ" => (Operator::Masked(arg.value), arg.value_two & arg.value, false),
-            op => return Err(invalid(format!("unknown operator {op:?}"))),
+        let Some((_, operator, negated)) = OPERATORS.iter().find(|(known, ..)| *known == arg.op) else {
+            return Err(invalid(format!("unknown operator {:?}", arg.op)));
         };
-        Ok(Comparison { index: arg.index, operator, value, negated })
+        let operator = operator(arg);
+        let value = match operator {
+            Operator::Masked(mask) => arg.value_two & mask,
+            _ => arg.value,
+        };
+        Ok(Comparison { index: arg.index, operator, value, negated: *negated })
     }
 }
 

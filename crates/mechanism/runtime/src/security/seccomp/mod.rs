@@ -8,6 +8,6 @@ mod compile;
 mod profile;
 mod syscalls;
 
-pub use arch::Arch;
-pub use compile::{Filter, compile};
+pub use arch::{Arch, archs};
+pub use compile::{Filter, actions, compile, flags, operators};
 pub use profile::{Refusal, default_profile, refusals};
