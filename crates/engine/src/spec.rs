@@ -168,7 +168,9 @@ pub(crate) fn capabilities_of(mask: u64, uid: u32) -> tare_model::runtime_spec::
 
 /// The limits asked for. Open files are bounded where the caller says nothing: programs loop over all they may open.
 pub(crate) fn rlimits(asked: &[PosixRlimit], host_hard: u64) -> Vec<PosixRlimit> {
-    let mut out = asked.to_vec();
+    // Of several for one resource the last counts.
+    let last = |(i, l): (usize, &PosixRlimit)| asked[i + 1..].iter().all(|m| m.kind != l.kind).then(|| l.clone());
+    let mut out: Vec<_> = asked.iter().enumerate().filter_map(last).collect();
     if !out.iter().any(|l| l.kind == "RLIMIT_NOFILE") {
         let hard = host_hard.min(524_288);
         out.push(PosixRlimit { kind: "RLIMIT_NOFILE".to_owned(), hard, soft: hard.min(1024) });

@@ -179,7 +179,8 @@ impl Become {
         // Not left to execve: until then the working directory, the command and its interpreter are looked up, and any of
         // them may be a way through /proc/self/fd to what is open here, out of the container (CVE-2024-21626).
         if stands(Defence::Descriptors) {
-            process::close_all_from(3 + self.plan.preserve_fds, reporter.0).during("close", "descriptors")?;
+            process::close_all_from(self.plan.preserve_fds.saturating_add(3), reporter.0)
+                .during("close", "descriptors")?;
         }
         // As root first, for directories that the user may not enter by a path but was given; then as the user.
         let as_root = enter_directory(&self.plan.cwd);

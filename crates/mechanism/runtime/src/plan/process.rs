@@ -214,7 +214,7 @@ fn check_limits(limits: &[PosixRlimit]) -> Result<()> {
 /// `Kind::Invalid` for a name that setrlimit(2) does not have.
 pub(crate) fn resource(name: &str) -> Result<rustix::process::Resource> {
     use rustix::process::Resource as R;
-    Ok(match name.strip_prefix("RLIMIT_").unwrap_or(name) {
+    Ok(match name.strip_prefix("RLIMIT_").unwrap_or_default() {
         "AS" => R::As,
         "CORE" => R::Core,
         "CPU" => R::Cpu,
@@ -231,8 +231,8 @@ pub(crate) fn resource(name: &str) -> Result<rustix::process::Resource> {
         "RTTIME" => R::Rttime,
         "SIGPENDING" => R::Sigpending,
         "STACK" => R::Stack,
-        other => {
-            return Err(Error::new(Kind::Invalid, "set limit", other)
+        _ => {
+            return Err(Error::new(Kind::Invalid, "set limit", format!("{name:?}"))
                 .because("no such resource limit")
                 .hint("see ulimit names: nofile, nproc, core, memlock, stack, …"));
         }

@@ -7,21 +7,26 @@
 //! - Two comparisons of one argument within one rule are alternatives (as runc reads them); otherwise all must hold.
 //! - Names unknown on an architecture are skipped there. The native architecture always belongs to the filter; calls of
 //!   one that does not kill the process.
-//! - Where the default is an errno, a number above the highest one that the profile names gives ENOSYS: the profile's
-//!   author cannot have known that call, and libc falls back only on ENOSYS.
+//! - Where the default refuses, a number above the highest one that the profile names gives ENOSYS: the profile's author
+//!   cannot have known that call, and libc falls back only on ENOSYS. Defaults that let calls pass, or ask a tracer, stay.
+//! - An error number beside an action that has none is refused, as are names that are none of the specification's. NOTIFY
+//!   needs a listener, and is refused where nobody could answer yet: as the default, and for sendmsg, by which the
+//!   descriptor is handed over.
 //! - 32-bit architectures compare the low 32 bits.
 //!
 //! Shape of the program: a jump by architecture, then for each a balanced tree over ranges of numbers with equal
 //! outcome. A list of the same calls is twelve times as long, and the kernel pays for length when it loads.
-//!
-//! Instructions are emitted from the last to the first, so that every jump's target is known when the jump is made;
-//! a target further than 255 instructions away gets a `ja` or a copy of its `ret` in between.
 
 use super::arch::{Arch, X32_BIT};
+use super::meaning::{
+    ALLOW, Comparison, ENOSYS, ERRNO, HAND_OVER, KILL_PROCESS, LOG, NOTIFY, Operator, Rule, TRACE, Verdict, action,
+    alternatives, flag, invalid,
+};
+use super::program::{AND, Emitter, JEQ, JGE, JGT, Target};
 use super::syscalls::{NO, TABLE};
 use tare_kernel::seccomp::{self as kernel, SockFilter};
-use tare_model::runtime_spec::{LinuxSeccomp, LinuxSeccompArg};
-use tare_model::{Error, Kind, Result};
+use tare_model::runtime_spec::LinuxSeccomp;
+use tare_model::{Error, Result};
 
 /// A compiled profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,132 +63,6 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter> {
     }
     out.reversed.reverse();
     Ok(Filter { program: out.reversed, flags: parsed.flags })
-}
-
-const KILL_PROCESS: u32 = 0x8000_0000;
-const ERRNO: u32 = 0x0005_0000;
-const NOTIFY: u32 = 0x7fc0_0000;
-const ENOSYS: u32 = 38;
-const EPERM: u32 = 1;
-
-fn invalid(why: String) -> Error {
-    Error::new(Kind::Invalid, "compile seccomp profile", "").because(why)
-}
-
-/// OCI's actions, SECCOMP_RET_… of each, and whether errnoRet goes with it.
-const ACTIONS: &[(&str, u32, bool)] = &[
-    ("SCMP_ACT_ALLOW", 0x7fff_0000, false),
-    ("SCMP_ACT_ERRNO", ERRNO, true),
-    ("SCMP_ACT_KILL", 0, false),
-    ("SCMP_ACT_KILL_PROCESS", KILL_PROCESS, false),
-    ("SCMP_ACT_KILL_THREAD", 0, false),
-    ("SCMP_ACT_LOG", 0x7ffc_0000, false),
-    ("SCMP_ACT_NOTIFY", NOTIFY, false),
-    ("SCMP_ACT_TRACE", 0x7ff0_0000, true),
-    ("SCMP_ACT_TRAP", 0x0003_0000, false),
-];
-
-/// OCI's comparisons; true: what the operator says must not hold.
-const OPERATORS: &[(&str, fn(&LinuxSeccompArg) -> Operator, bool)] = &[
-    ("SCMP_CMP_EQ", |_| Operator::Equal, false),
-    ("SCMP_CMP_GE", |_| Operator::GreaterOrEqual, false),
-    ("SCMP_CMP_GT", |_| Operator::Greater, false),
-    ("SCMP_CMP_LE", |_| Operator::Greater, true),
-    ("SCMP_CMP_LT", |_| Operator::GreaterOrEqual, true),
-    ("SCMP_CMP_MASKED_EQ", |arg| Operator::Masked(arg.value), false),
-    ("SCMP_CMP_NE", |_| Operator::Equal, true),
-];
-
-/// Flags of seccomp(2), by OCI's names.
-const FLAGS: &[(&str, u32)] = &[
-    ("SECCOMP_FILTER_FLAG_TSYNC", kernel::FLAG_TSYNC),
-    ("SECCOMP_FILTER_FLAG_LOG", kernel::FLAG_LOG),
-    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", kernel::FLAG_SPEC_ALLOW),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", kernel::FLAG_WAIT_KILLABLE_RECV),
-];
-
-/// The names of all actions that [`compile`] knows.
-pub fn actions() -> impl Iterator<Item = &'static str> {
-    ACTIONS.iter().map(|(name, ..)| *name)
-}
-
-/// The names of all operators that [`compile`] knows.
-pub fn operators() -> impl Iterator<Item = &'static str> {
-    OPERATORS.iter().map(|(name, ..)| *name)
-}
-
-/// The names of all flags that [`compile`] knows, and whether the running kernel takes them.
-pub fn flags() -> impl Iterator<Item = (&'static str, bool)> {
-    FLAGS.iter().map(|(name, bit)| (*name, kernel::takes_flag(*bit)))
-}
-
-/// SECCOMP_RET_… of an OCI action; `errno` is the errno or, for TRACE, the tracer's message.
-fn action(name: &str, errno: Option<u32>) -> Result<u32> {
-    let Some((_, base, with_data)) = ACTIONS.iter().find(|(known, ..)| *known == name) else {
-        return Err(invalid(format!("unknown action {name:?}")));
-    };
-    if !with_data {
-        return Ok(*base);
-    }
-    let data = errno.unwrap_or(EPERM);
-    match u16::try_from(data) {
-        Ok(d) => Ok(base | u32::from(d)),
-        Err(_) => Err(invalid(format!("errnoRet {data} is beyond 65535"))),
-    }
-}
-
-fn flag(name: &str) -> Result<u32> {
-    let known = FLAGS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, bit)| *bit).ok_or_else(|| invalid(format!("unknown flag {name:?}")))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Equal,
-    Greater,
-    GreaterOrEqual,
-    /// Equal after masking.
-    Masked(u64),
-}
-
-/// One comparison; the three negated operators are the others with `negated`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Comparison {
-    index: u32,
-    operator: Operator,
-    value: u64,
-    negated: bool,
-}
-
-impl Comparison {
-    fn parse(arg: &LinuxSeccompArg) -> Result<Comparison> {
-        if arg.index > 5 {
-            return Err(invalid(format!("argument {} does not exist, a call has 0 to 5", arg.index)));
-        }
-        let Some((_, operator, negated)) = OPERATORS.iter().find(|(known, ..)| *known == arg.op) else {
-            return Err(invalid(format!("unknown operator {:?}", arg.op)));
-        };
-        let operator = operator(arg);
-        let value = match operator {
-            Operator::Masked(mask) => arg.value_two & mask,
-            _ => arg.value,
-        };
-        Ok(Comparison { index: arg.index, operator, value, negated: *negated })
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
-    action: u32,
-    comparisons: Vec<Comparison>,
-}
-
-/// What a profile says about one row of the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Verdict {
-    named: bool,
-    always: Option<u32>,
-    rules: Vec<Rule>,
 }
 
 struct Profile {
@@ -223,9 +102,15 @@ impl Profile {
         if !archs.contains(&Arch::X86_64) {
             archs.retain(|&a| a != Arch::X32);
         }
+        if profile.listener_metadata.is_some() && profile.listener_path.is_none() {
+            return Err(invalid("listenerMetadata is set, and listenerPath is not".into()));
+        }
         let flags = profile.flags.iter().try_fold(0, |bits, name| Ok::<_, Error>(bits | flag(name)?))?;
         let mut this = Profile { default, archs, flags, verdicts: vec![Verdict::default(); TABLE.len()] };
         for entry in &profile.syscalls {
+            if entry.names.is_empty() {
+                return Err(invalid(format!("a rule with {} names no call", entry.action)));
+            }
             let value = action(&entry.action, entry.errno_ret)?;
             if value == NOTIFY {
                 this.flags |= kernel::FLAG_NEW_LISTENER;
@@ -238,10 +123,38 @@ impl Profile {
                 }
             }
         }
-        if default == NOTIFY {
-            this.flags |= kernel::FLAG_NEW_LISTENER;
-        }
+        this.check_listener(profile)?;
         Ok(this)
+    }
+
+    /// Whether the descriptor of the notifications can get to whoever answers them.
+    fn check_listener(&self, profile: &LinuxSeccomp) -> Result<()> {
+        if self.default == NOTIFY {
+            return Err(invalid(
+                "SCMP_ACT_NOTIFY cannot be the default: the process would wait before anybody can answer".into(),
+            ));
+        }
+        if self.flags & kernel::FLAG_NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        if profile.listener_path.as_deref().is_none_or(str::is_empty) {
+            return Err(invalid("SCMP_ACT_NOTIFY needs listenerPath".into()).hint("set it to the socket of the agent"));
+        }
+        let row = TABLE.binary_search_by(|(n, _)| (*n).cmp(HAND_OVER)).expect("it is in the table");
+        let verdict = &self.verdicts[row];
+        let passes = |action: u32| matches!(action, ALLOW | LOG);
+        let all_pass = verdict.rules.iter().all(|r| passes(r.action)) && passes(self.default);
+        if !verdict.always.map_or(all_pass, passes) {
+            return Err(invalid(format!("with SCMP_ACT_NOTIFY the profile must allow {HAND_OVER}"))
+                .hint("the notify descriptor is handed over by it when the filter is in force already"));
+        }
+        Ok(())
+    }
+
+    /// Whether calls that the profile does not know give ENOSYS.
+    fn hides_the_unknown(&self) -> bool {
+        let kind = self.default & 0xffff_0000;
+        !matches!(kind, ALLOW | LOG | TRACE) && self.default != ERRNO | ENOSYS
     }
 
     /// The ranges of an architecture, ascending, the first at 0; for X86_64 those of x32 too.
@@ -285,7 +198,7 @@ impl Profile {
             next = number + 1;
         }
         push(ranges, base + next, Outcome::Return(self.default));
-        if let Some(highest) = highest.filter(|_| self.default & 0xffff_0000 == ERRNO) {
+        if let Some(highest) = highest.filter(|_| self.hides_the_unknown()) {
             push(ranges, base + highest + 1, Outcome::Return(ERRNO | ENOSYS));
         }
     }
@@ -301,110 +214,8 @@ fn push(ranges: &mut Vec<Range>, start: u32, outcome: Outcome) {
     }
 }
 
-impl Verdict {
-    fn add(&mut self, value: u32, default: u32, rules: &[Rule]) {
-        self.named = true;
-        if value == default {
-            return;
-        }
-        if rules.is_empty() {
-            self.always.get_or_insert(value);
-        } else {
-            self.rules.extend_from_slice(rules);
-        }
-    }
-}
-
-/// One rule, or one for each comparison where an argument is compared twice; none for an unconditional one.
-fn alternatives(action: u32, comparisons: Vec<Comparison>) -> Vec<Rule> {
-    let twice = comparisons.iter().enumerate().any(|(i, c)| comparisons[..i].iter().any(|d| d.index == c.index));
-    match (comparisons.is_empty(), twice) {
-        (true, _) => Vec::new(),
-        (false, false) => vec![Rule { action, comparisons }],
-        (false, true) => comparisons.into_iter().map(|c| Rule { action, comparisons: vec![c] }).collect(),
-    }
-}
-
-const LD_ABS: u16 = 0x20;
-const AND: u16 = 0x54;
-const JA: u16 = 0x05;
-const JEQ: u16 = 0x15;
-const JGT: u16 = 0x25;
-const JGE: u16 = 0x35;
-const RET: u16 = 0x06;
-
-/// Where a jump goes: an outcome, or an instruction counted from the end of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    Return(u32),
-    At(usize),
-}
-
-#[derive(Default)]
-struct Emitter {
-    /// The program from its last instruction to its first.
-    reversed: Vec<SockFilter>,
-    /// The latest `ret` of each value.
-    returns: Vec<(u32, usize)>,
-}
-
+/// The shapes that a profile's outcomes have.
 impl Emitter {
-    fn push(&mut self, code: u16, k: u32) -> usize {
-        self.reversed.push(SockFilter { code, jt: 0, jf: 0, k });
-        self.reversed.len() - 1
-    }
-
-    /// An instruction for `target` that a jump can reach even when `slack` more instructions come in between.
-    fn reach(&mut self, target: Target, slack: usize) -> usize {
-        let near = |at: usize, len: usize| len - at + slack <= 255;
-        let len = self.reversed.len();
-        match target {
-            Target::At(at) if near(at, len) => at,
-            Target::At(at) => self.push(JA, (len - at - 1) as u32),
-            Target::Return(value) => {
-                if let Some(&(_, at)) = self.returns.iter().find(|&&(v, at)| v == value && near(at, len)) {
-                    return at;
-                }
-                let at = self.push(RET, value);
-                self.returns.retain(|&(v, _)| v != value);
-                self.returns.push((value, at));
-                at
-            }
-        }
-    }
-
-    /// A conditional jump; nothing at all when both ways lead to the same place.
-    fn jump(&mut self, code: u16, k: u32, yes: Target, no: Target) -> Target {
-        if yes == no {
-            return yes;
-        }
-        // Reaching the second may add an instruction before the first is used.
-        let yes = self.reach(yes, 1);
-        let no = self.reach(no, 0);
-        let at = self.push(code, k);
-        let skipped = |to: usize| u8::try_from(at - to - 1).expect("reach keeps targets within 255");
-        (self.reversed[at].jt, self.reversed[at].jf) = (skipped(yes), skipped(no));
-        Target::At(at)
-    }
-
-    /// Loads the word at `offset` of `struct seccomp_data`, then goes on at `next`.
-    fn load(&mut self, next: Target, offset: u32) -> Target {
-        self.fall_into(next);
-        Target::At(self.push(LD_ABS, offset))
-    }
-
-    /// Makes `next` the first instruction of the program so far.
-    fn fall_into(&mut self, next: Target) {
-        let at = match next {
-            Target::At(at) => at,
-            Target::Return(_) => self.reach(next, 0),
-        };
-        let len = self.reversed.len();
-        if at + 1 != len {
-            self.push(JA, (len - at - 1) as u32);
-        }
-    }
-
     fn tree(&mut self, profile: &Profile, ranges: &[Range]) -> Target {
         match ranges {
             [] => Target::Return(profile.default),

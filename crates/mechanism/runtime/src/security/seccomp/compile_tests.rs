@@ -1,10 +1,11 @@
 //! The compiled program against a direct reading of the document, in an interpreter of classic BPF.
 
 use super::super::profile::default_profile;
+use super::super::program::{JA, LD_ABS, RET};
 use super::*;
 use std::collections::BTreeMap;
 use tare_kernel::capability::Set;
-use tare_model::runtime_spec::LinuxSyscall;
+use tare_model::runtime_spec::{LinuxSeccompArg, LinuxSyscall};
 
 /// What seccomp(2) gives to a filter.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +110,8 @@ impl<'a> Reading<'a> {
             }
         }
         match self.highest[arch.column()] {
-            Some(h) if self.default & 0xffff_0000 == ERRNO && number > h => ERRNO | ENOSYS,
+            // All but TRACE, LOG and ALLOW, which are the largest.
+            Some(h) if (self.default as i32) < 0x7ff0_0000 && number > h => ERRNO | ENOSYS,
             _ => self.default,
         }
     }
@@ -160,12 +162,20 @@ const OPERATORS: &[&str] =
     &["SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_GT", "SCMP_CMP_GE", "SCMP_CMP_MASKED_EQ"];
 
 fn random_profile(r: &mut Random) -> LinuxSeccomp {
-    let name = |r: &mut Random| if r.below(20) == 0 { "no_such_call".into() } else { r.pick(&TABLE).0.to_owned() };
+    let name = |r: &mut Random| match r.below(20) {
+        0 => "no_such_call".into(),
+        // The one call that must pass where there is NOTIFY.
+        _ => r.pick(&TABLE).0.replace(HAND_OVER, "sendto"),
+    };
     let shared: Vec<String> = (0..3).map(|_| name(r)).collect();
-    let rule = |r: &mut Random| LinuxSyscall {
+    let errno = |r: &mut Random, action: &str| match action {
+        "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE" => [None, Some(1), Some(38), Some(65535)][r.below(4)],
+        _ => None,
+    };
+    let rule = |r: &mut Random, action: &str| LinuxSyscall {
         names: (0..1 + r.below(12)).map(|_| if r.below(4) == 0 { r.pick(&shared).clone() } else { name(r) }).collect(),
-        action: (*r.pick(ACTIONS)).into(),
-        errno_ret: [None, Some(1), Some(38), Some(65535)][r.below(4)],
+        action: action.into(),
+        errno_ret: errno(r, action),
         args: (0..r.below(4))
             .map(|_| LinuxSeccompArg {
                 index: r.below(6) as u32,
@@ -175,12 +185,25 @@ fn random_profile(r: &mut Random) -> LinuxSeccomp {
             })
             .collect(),
     };
-    let syscalls = (0..r.below(40)).map(|_| rule(r)).collect();
+    let mut syscalls: Vec<_> = (0..r.below(30))
+        .map(|_| {
+            let action = *r.pick(ACTIONS);
+            rule(r, action)
+        })
+        .collect();
+    syscalls.push(LinuxSyscall {
+        names: vec![HAND_OVER.into()],
+        action: "SCMP_ACT_ALLOW".into(),
+        ..Default::default()
+    });
+    let default_action = *r.pick(ACTIONS);
+    let default_action = if default_action == "SCMP_ACT_NOTIFY" { "SCMP_ACT_TRAP" } else { default_action };
     let all =
         ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_S390X"];
     LinuxSeccomp {
-        default_action: (*r.pick(ACTIONS)).into(),
-        default_errno_ret: [None, Some(38), Some(5)][r.below(3)],
+        default_action: default_action.into(),
+        default_errno_ret: errno(r, default_action),
+        listener_path: Some("/run/agent".into()),
         architectures: all.iter().filter(|_| r.below(2) == 0).map(|&a| a.to_owned()).collect(),
         syscalls,
         ..LinuxSeccomp::default()
@@ -248,6 +271,71 @@ fn every_number_of_the_default_profile_is_right() {
 }
 
 #[test]
+fn every_number_of_any_profile_is_right() {
+    let mut r = Random(0xdead_beef_0bad_cafe);
+    for _ in 0..12 {
+        let profile = random_profile(&mut r);
+        let program = compile(&profile).unwrap().program;
+        let reading = Reading::new(&profile);
+        let values: Vec<u64> = profile.syscalls.iter().flat_map(|s| &s.args).map(|a| a.value).collect();
+        let edges = [0xf_0000, 0xf_0005, 0x3fff_ffff, X32_BIT - 1, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
+        for &arch in ARCHS {
+            for number in (0..600).chain(edges).chain(X32_BIT..X32_BIT + 600) {
+                agrees(&reading, &profile, &program, Call { number, arch, args: [0; 6] });
+                for _ in 0..3 {
+                    let args = std::array::from_fn(|_| match values.len() {
+                        0 => r.value(),
+                        _ => r.pick(&values).wrapping_add(r.below(3) as u64).wrapping_sub(1),
+                    });
+                    agrees(&reading, &profile, &program, Call { number, arch, args });
+                }
+            }
+        }
+    }
+}
+
+/// lseek(2) takes any 64-bit offset in its second argument, and any number as its third.
+#[test]
+fn the_kernel_reads_the_program_as_the_interpreter_does() {
+    let file = rustix::fs::open("/dev/zero", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    let lseek = TABLE.iter().find(|t| t.0 == "lseek").unwrap().1[Arch::NATIVE.column()];
+    let pivot = 0x1_0000_0010_u64;
+    let offsets = [0, 0x0f, 0x10, 0x11, 0xffff_ffff, pivot - 1, pivot, pivot + 1, 0x2_0000_0010, i64::MAX as u64];
+    for op in OPERATORS {
+        let arg = |value| LinuxSeccompArg { index: 1, value, value_two: pivot & 0xff, op: (*op).into() };
+        let set = LinuxSeccompArg { index: 2, value: 0, value_two: 0, op: "SCMP_CMP_EQ".into() };
+        for args in [vec![arg(pivot)], vec![arg(pivot), set], vec![arg(pivot), arg(0x11)]] {
+            let rule = LinuxSyscall {
+                names: vec!["lseek".into()],
+                action: "SCMP_ACT_ERRNO".into(),
+                errno_ret: Some(77),
+                args,
+            };
+            let profile = LinuxSeccomp {
+                default_action: "SCMP_ACT_ALLOW".into(),
+                syscalls: vec![rule],
+                ..LinuxSeccomp::default()
+            };
+            let filter = compile(&profile).unwrap();
+            let file = file.try_clone().unwrap();
+            std::thread::spawn(move || {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                kernel::load(&filter.program, filter.flags).unwrap();
+                for offset in offsets {
+                    let args = [std::os::fd::AsRawFd::as_raw_fd(&file) as u64, offset, 0, 0, 0, 0];
+                    let want = run(&filter.program, &Call { number: lseek, arch: Arch::NATIVE.audit(), args }).0;
+                    let got = rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset)).map(drop);
+                    let refused = got.map_err(|e| e.raw_os_error()) == Err(77);
+                    assert_eq!(refused, want == ERRNO | 77, "{op} {offset:#x}");
+                }
+            })
+            .join()
+            .unwrap();
+        }
+    }
+}
+
+#[test]
 fn it_is_a_tree_and_not_a_list() {
     let program = compile(&default_profile(super::super::super::capability::DEFAULT)).unwrap().program;
     assert!(program.len() < 400, "{} instructions", program.len());
@@ -298,8 +386,13 @@ fn what_is_not_in_the_specification_is_refused() {
     assert!(bad(|p| p.flags = vec!["X".into()]).contains("unknown flag"));
     assert!(bad(|p| p.architectures.push("SCMP_ARCH_PDP11".into())).contains("PDP11"));
     assert!(bad(|p| p.default_errno_ret = Some(70000)).contains("70000"));
+    assert!(bad(|p| p.syscalls[0].errno_ret = Some(1)).contains("has no error number"));
+    assert!(bad(|p| p.default_action = "SCMP_ACT_KILL".into()).contains("has no error number"));
+    assert!(bad(|p| p.syscalls[0].names.clear()).contains("names no call"));
+    assert!(bad(|p| p.listener_metadata = Some("x".into())).contains("listenerMetadata"));
     let with = |index, op: &str| LinuxSeccomp {
         syscalls: vec![LinuxSyscall {
+            names: vec!["read".into()],
             args: vec![LinuxSeccompArg { index, op: op.into(), ..LinuxSeccompArg::default() }],
             action: "SCMP_ACT_ALLOW".into(),
             ..LinuxSyscall::default()
@@ -315,8 +408,63 @@ fn flags_and_listener() {
     let mut p = default_profile(Set::EMPTY);
     p.flags = vec!["SECCOMP_FILTER_FLAG_LOG".into(), "SECCOMP_FILTER_FLAG_SPEC_ALLOW".into()];
     assert_eq!(compile(&p).unwrap().flags, 6);
-    p.syscalls[0].action = "SCMP_ACT_NOTIFY".into();
-    assert_eq!(compile(&p).unwrap().flags, 6 | kernel::FLAG_NEW_LISTENER);
+    p.flags = vec!["SECCOMP_FILTER_FLAG_TSYNC".into(), "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into()];
+    assert_eq!(compile(&p).unwrap().flags, 33);
+    p.syscalls.push(LinuxSyscall {
+        names: vec!["mount".into()],
+        action: "SCMP_ACT_NOTIFY".into(),
+        ..Default::default()
+    });
+    assert!(compile(&p).unwrap_err().to_string().contains("needs listenerPath"));
+    p.listener_path = Some("/run/agent".into());
+    assert_eq!(compile(&p).unwrap().flags, 33 | kernel::FLAG_NEW_LISTENER);
+}
+
+#[test]
+fn notify_is_refused_where_nobody_could_answer_yet() {
+    let with = |default: &str, names: &[&str], action: &str| {
+        let rule = LinuxSyscall {
+            names: names.iter().map(|&n| n.to_owned()).collect(),
+            action: action.into(),
+            ..LinuxSyscall::default()
+        };
+        let notify =
+            LinuxSyscall { names: vec!["mkdir".into()], action: "SCMP_ACT_NOTIFY".into(), ..Default::default() };
+        compile(&LinuxSeccomp {
+            default_action: default.into(),
+            listener_path: Some("/run/agent".into()),
+            syscalls: vec![rule, notify],
+            ..LinuxSeccomp::default()
+        })
+        .map(|f| f.flags)
+        .map_err(|e| e.to_string())
+    };
+    assert_eq!(with("SCMP_ACT_ALLOW", &["getpid"], "SCMP_ACT_NOTIFY"), Ok(8));
+    assert_eq!(with("SCMP_ACT_ERRNO", &["sendmsg"], "SCMP_ACT_LOG"), Ok(8));
+    assert!(with("SCMP_ACT_NOTIFY", &["getpid"], "SCMP_ACT_ALLOW").unwrap_err().contains("cannot be the default"));
+    assert!(with("SCMP_ACT_ALLOW", &["sendmsg"], "SCMP_ACT_NOTIFY").unwrap_err().contains("must allow sendmsg"));
+    assert!(with("SCMP_ACT_ERRNO", &["getpid"], "SCMP_ACT_ALLOW").unwrap_err().contains("must allow sendmsg"));
+}
+
+#[test]
+fn calls_newer_than_the_profile_do_not_exist() {
+    let at = |default: &str, errno: Option<u32>| {
+        let rule =
+            LinuxSyscall { names: vec!["openat2".into()], action: "SCMP_ACT_ALLOW".into(), ..Default::default() };
+        let profile = LinuxSeccomp {
+            default_action: default.into(),
+            default_errno_ret: errno,
+            syscalls: vec![rule],
+            ..LinuxSeccomp::default()
+        };
+        let program = compile(&profile).unwrap().program;
+        [436, 437, 438].map(|number| run(&program, &Call { number, arch: Arch::NATIVE.audit(), args: [0; 6] }).0)
+    };
+    assert_eq!(at("SCMP_ACT_ERRNO", Some(13)), [ERRNO | 13, ALLOW, ERRNO | ENOSYS]);
+    assert_eq!(at("SCMP_ACT_KILL_PROCESS", None), [KILL_PROCESS, ALLOW, ERRNO | ENOSYS]);
+    assert_eq!(at("SCMP_ACT_TRAP", None), [0x3_0000, ALLOW, ERRNO | ENOSYS]);
+    assert_eq!(at("SCMP_ACT_LOG", None), [LOG, ALLOW, LOG]);
+    assert_eq!(at("SCMP_ACT_TRACE", None), [TRACE | 1, ALLOW, TRACE | 1]);
 }
 
 #[test]
