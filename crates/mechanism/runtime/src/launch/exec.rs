@@ -70,7 +70,11 @@ pub fn exec(
         process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
     }
     let child = child.during("clone", "a process in the container")?;
-    Ok(Launch { child, channel, warnings: Vec::new() })
+    let launch = Launch { child, channel, warnings: Vec::new() };
+    if rest.contains(Namespaces::USER) {
+        super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
+    }
+    Ok(launch)
 }
 
 fn enter(

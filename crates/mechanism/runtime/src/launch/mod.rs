@@ -215,6 +215,9 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Res
     };
     trace.point("clone");
     let launch = Launch { child, channel, warnings: Vec::new() };
+    if plan.namespaces.has(NamespaceKind::User) {
+        identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
+    }
     if plan.namespaces.creates(NamespaceKind::User) {
         map_ids(plan, &launch)?;
         trace.point("id maps");
