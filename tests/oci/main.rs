@@ -2,6 +2,8 @@
 //! against another runtime than tare.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod cgroup;
+mod devices;
 mod exec;
 mod lifecycle;
 mod process;
