@@ -22,11 +22,13 @@ mod hooks;
 mod log;
 mod making;
 mod out;
+mod rdt;
 mod removal;
 mod root;
 mod signal;
 mod starting;
 mod state;
+mod statistics;
 mod time;
 mod verb;
 

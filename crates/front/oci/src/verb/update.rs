@@ -1,7 +1,12 @@
 use crate::context::Context;
+use crate::rdt;
+use crate::state::{self, Container, Status};
 use clap::Args;
-use std::path::PathBuf;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tare_model::runtime_spec::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use tare_model::{Error, Kind, Result};
+use tare_runtime::cgroup::oci_rules;
 
 /// Change the limits of a container
 #[derive(Debug, Args)]
@@ -69,6 +74,170 @@ pub(crate) struct UpdateArgs {
 }
 
 pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
-    let _ = (args, context);
-    Err(Error::new(Kind::Unsupported, "update", ""))
+    let mut resources = match &args.resources {
+        Some(path) => read(path)?,
+        None => args.resources()?,
+    };
+    if args.kernel_memory.is_some() || args.kernel_memory_tcp.is_some() {
+        context.log.warn("limits of kernel memory are obsolete, and were left out");
+    }
+    if !resources.devices.is_empty() {
+        // What every container may use, as `create` has it: new rules replace all that stand.
+        resources.devices.extend(oci_rules());
+    }
+    let container = Container::load_locked(context, &args.id)?;
+    if !matches!(container.status()?, Status::Created | Status::Running | Status::Paused) {
+        return Err(Error::new(Kind::State, "update", &args.id).because("container not running"));
+    }
+    let mut spec = container.spec()?;
+    let rdt = rdt::Change::of(&spec, &args.id, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
+    if resources != LinuxResources::default() {
+        let applied = container.group()?.update(&resources)?;
+        for (file, value) in &applied.written {
+            context.log.debug(&format!("{file} = {value}"));
+        }
+    }
+    if let Some(rdt) = rdt {
+        rdt.apply()?;
+    }
+    let linux = spec.linux.get_or_insert_default();
+    linux.resources = Some(merged(linux.resources.as_ref(), &resources)?);
+    let text = serde_json::to_vec(&spec).map_err(|e| Error::new(Kind::Invalid, "write", "config.json").because(e))?;
+    state::write(&container.dir, state::CONFIG, &text)?;
+    Ok(0)
+}
+
+/// The resources of a file, or of standard input.
+fn read(path: &Path) -> Result<LinuxResources> {
+    let shown = path.display();
+    let text =
+        if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|e| Error::io("read resources", &shown, e))?;
+    serde_json::from_str(&text).map_err(|e| {
+        Error::new(Kind::Invalid, "read resources", shown)
+            .because(e)
+            .hint("the file holds the object that stands in config.json as linux.resources")
+    })
+}
+
+impl UpdateArgs {
+    /// What the flags say, in the specification's form.
+    fn resources(&self) -> Result<LinuxResources> {
+        let memory = LinuxMemory {
+            limit: bytes("memory", self.memory.as_deref())?,
+            reservation: bytes("memory-reservation", self.memory_reservation.as_deref())?,
+            swap: bytes("memory-swap", self.memory_swap.as_deref())?,
+            ..LinuxMemory::default()
+        };
+        let cpu = LinuxCpu {
+            shares: self.cpu_share,
+            quota: self.cpu_quota,
+            burst: self.cpu_burst,
+            period: self.cpu_period,
+            realtime_runtime: self.cpu_rt_runtime,
+            realtime_period: self.cpu_rt_period,
+            cpus: self.cpuset_cpus.clone(),
+            mems: self.cpuset_mems.clone(),
+            idle: self.cpu_idle,
+        };
+        Ok(LinuxResources {
+            memory: some(memory),
+            cpu: some(cpu),
+            pids: self.pids_limit.map(|limit| LinuxPids { limit: Some(limit) }),
+            block_io: some(LinuxBlockIo { weight: self.blkio_weight, ..LinuxBlockIo::default() }),
+            ..LinuxResources::default()
+        })
+    }
+}
+
+fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+/// A count of bytes as runc takes it: a number, perhaps with a fraction, perhaps with a unit of 1024 (`64m`, `1.5GiB`).
+fn bytes(flag: &str, text: Option<&str>) -> Result<Option<i64>> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    if text == "-1" {
+        return Ok(Some(-1));
+    }
+    let wrong = || {
+        Error::new(Kind::Invalid, "use", format!("--{flag} {text}"))
+            .because(format!("invalid value for {flag}: invalid size: '{text}'"))
+            .hint("a number of bytes, or one with a unit: 64m, 1g; -1 is unlimited")
+    };
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match lower[digits.len()..].trim_start() {
+        "" | "b" => 1_u64,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        "p" | "pb" | "pib" => 1 << 50,
+        _ => return Err(wrong()),
+    };
+    let plain = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).and_then(|n| i64::try_from(n).ok());
+    let fraction = || {
+        let well_formed = digits.starts_with(|c: char| c.is_ascii_digit()) && digits.contains('.');
+        let value = digits.parse::<f64>().ok().filter(|_| well_formed)? * unit as f64;
+        (value < i64::MAX as f64).then_some(value as i64)
+    };
+    plain.or_else(fraction).map(Some).ok_or_else(wrong)
+}
+
+/// The resources that stand after an update: what it does not name stays.
+fn merged(before: Option<&LinuxResources>, update: &LinuxResources) -> Result<LinuxResources> {
+    let fail = |e: serde_json::Error| Error::new(Kind::Invalid, "merge", "resources").because(e);
+    let mut all = serde_json::to_value(before.cloned().unwrap_or_default()).map_err(fail)?;
+    lay_over(&mut all, serde_json::to_value(update).map_err(fail)?);
+    serde_json::from_value(all).map_err(fail)
+}
+
+fn lay_over(below: &mut Value, above: Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (key, value) in above {
+                lay_over(below.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (below, above) => *below = above,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_runc_reads_them() {
+        let of = |t| bytes("memory", Some(t)).map(Option::unwrap);
+        for (text, value) in [
+            ("0", 0),
+            ("64m", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("1.5g", 3 << 29),
+            ("100", 100),
+            ("7b", 7),
+            ("-1", -1),
+            ("1P", 1 << 50),
+        ] {
+            assert_eq!(of(text).unwrap(), value, "{text}");
+        }
+        for text in ["64x", "m", "-2", "1e3", "99999999999999999999", ".5g", "inf", "nan", "9000p9"] {
+            let e = of(text).unwrap_err();
+            assert!(e.to_string().contains("invalid value for memory") && e.first_hint().is_some(), "{text}: {e}");
+        }
+        assert_eq!(bytes("memory", None).unwrap(), None);
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays() {
+        let read = |text| serde_json::from_str::<LinuxResources>(text).unwrap();
+        let before = read(r#"{"memory":{"limit":1,"swap":2},"pids":{"limit":3},"devices":[{"allow":false}]}"#);
+        let after = merged(Some(&before), &read(r#"{"memory":{"limit":5},"cpu":{"shares":7}}"#)).unwrap();
+        let wanted =
+            r#"{"memory":{"limit":5,"swap":2},"pids":{"limit":3},"devices":[{"allow":false}],"cpu":{"shares":7}}"#;
+        assert_eq!(after, read(wanted));
+        assert_eq!(merged(None, &before).unwrap(), before);
+    }
 }
