@@ -48,7 +48,7 @@ impl Stage<'_> {
             return rustix::fs::openat(self.root()?, "dev", flags, Mode::empty()).map_err(fail);
         }
         let open = || {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
             in_root_with(self.root()?, "/dev", flags, ResolveFlags::NO_SYMLINKS).map_err(|e| match e {
                 Errno::LOOP => Error::new(Kind::Denied, "make devices", "/dev")
                     .because("the image has a link in the place of its directory /dev")

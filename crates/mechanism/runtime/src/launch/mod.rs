@@ -36,6 +36,8 @@ mod join;
 mod label;
 mod listener;
 mod maps;
+#[cfg(test)]
+mod mount_tests;
 mod mounting;
 mod paths;
 mod protect;

@@ -139,12 +139,12 @@ impl Stage<'_> {
     pub(super) fn place(&self, tree: &OwnedFd, target: &str, directory: bool, more: ResolveFlags) -> Result<()> {
         let point = mount_point(self.root()?, target, directory, more)?;
         check_proc(tree, target, &point)?;
-        attach(tree, point.as_fd(), "").map_err(|e| match e {
-            Errno::NOTDIR => {
-                Error::io("mount", target, e).because("a file cannot be mounted on a directory, or the other way round")
-            }
-            e => Error::io("mount", target, e),
-        })
+        // move_mount(2) says EINVAL to this, as to much else.
+        if is_directory(&point)? != directory {
+            return Err(Error::io("mount", target, Errno::NOTDIR)
+                .because("a file cannot be mounted on a directory, or the other way round"));
+        }
+        attach(tree, point.as_fd(), "").map_err(|e| Error::io("mount", target, e))
     }
 
     /// `mode=` for a tmpfs, of the directory that it is going to cover.
