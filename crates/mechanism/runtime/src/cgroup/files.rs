@@ -1,6 +1,6 @@
 //! Reading and writing the small files of a group, relative to its directory.
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -83,13 +83,22 @@ pub(super) fn write_fd(fd: impl AsFd, value: &str) -> rustix::io::Result<()> {
 
 /// Names of the groups directly beneath `dir`.
 pub(super) fn children(dir: impl AsFd) -> Result<Vec<String>> {
+    entries(dir, |kind| kind == FileType::Directory)
+}
+
+/// Names of the files of a group.
+pub(super) fn names(dir: impl AsFd) -> Result<Vec<String>> {
+    entries(dir, |kind| kind == FileType::RegularFile)
+}
+
+fn entries(dir: impl AsFd, wanted: impl Fn(FileType) -> bool) -> Result<Vec<String>> {
     let open = || -> rustix::io::Result<Vec<String>> {
         let fd = openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(fd)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();
-            if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
+            if wanted(entry.file_type()) && name != "." && name != ".." {
                 names.push(name.into_owned());
             }
         }

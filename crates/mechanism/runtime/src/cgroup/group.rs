@@ -76,4 +76,9 @@ impl Group {
         let v1 = |m: &&Member| m.hierarchy.version == Version::V1;
         self.with("freezer").filter(v1).or_else(|| self.members.iter().find(v1))
     }
+
+    #[cfg(test)]
+    pub(super) fn layout_has_v1(&self, controller: &str) -> bool {
+        self.with(controller).is_some_and(|m| !m.is_v2())
+    }
 }

@@ -1,6 +1,9 @@
 //! The kernel's answer to what the modules above write. What is expected follows from the layout that is found, so that
 //! the same test binary proves v1, hybrid and pure v2 hosts. Needs root.
 
+mod oci;
+mod subsystems;
+
 use super::devices::default_rules;
 use super::*;
 use rustix::process::Signal;

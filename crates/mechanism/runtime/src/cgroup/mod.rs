@@ -34,6 +34,7 @@ mod place;
 mod plan;
 mod remove;
 mod state;
+pub mod statistics;
 mod systemd;
 mod unit;
 mod update;

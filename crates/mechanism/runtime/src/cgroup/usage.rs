@@ -89,13 +89,13 @@ impl Group {
     pub fn usage(&self) -> Result<Usage> {
         Ok(Usage {
             memory: self.with("memory").map(memory).transpose()?,
-            cpu: self.cpu_usage()?,
+            cpu: self.usage_of_cpu()?,
             pids: self.with("pids").map(pids).transpose()?,
             io: self.io_usage()?,
         })
     }
 
-    fn cpu_usage(&self) -> Result<Option<CpuUsage>> {
+    pub(super) fn usage_of_cpu(&self) -> Result<Option<CpuUsage>> {
         // cgroup2 counts time in every group, whether the controller is handed down or not; on a hybrid host v1's numbers
         // are the ones with limits.
         let v1 = |c| self.with(c).filter(|m| !m.is_v2());
