@@ -1,3 +1,13 @@
 //! config.md, "Process".
 
+mod affinity;
+mod capabilities;
+mod command;
+mod io_priority;
+mod labels;
+mod no_new_privileges;
+mod oom;
+mod rlimits;
+mod scheduler;
+mod terminal;
 mod user;

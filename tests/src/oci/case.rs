@@ -67,6 +67,8 @@ pub struct Case {
     /// Containers that may exist, and the first processes that were seen.
     ids: Vec<String>,
     pids: Vec<i32>,
+    /// Holds the mount namespace that the runtime is run in: see [`Case::before`].
+    holder: Option<Running>,
     /// Words between the runtime's `--root` and its command: `--systemd-cgroup` …
     pub globals: Vec<String>,
 }
@@ -84,7 +86,7 @@ impl Case {
         let cgroup = format!("/tare-{id}/c");
         let spec = base(&cgroup);
         let (ids, pids, globals) = (Vec::new(), Vec::new(), Vec::new());
-        Case { name: name.to_owned(), runtime, dir, spec, id, cgroup, ids, pids, globals }
+        Case { name: name.to_owned(), runtime, dir, spec, id, cgroup, ids, pids, holder: None, globals }
     }
 
     /// The container's id.
@@ -187,10 +189,46 @@ impl Case {
     /// A command of the runtime: its words, `--root`, then these.
     pub fn command(&self, args: &[&str]) -> Command {
         let (program, words) = self.runtime.split_first().unwrap();
-        let mut command = command(program);
+        let mut command = match &self.holder {
+            None => command(program),
+            Some(holder) => {
+                let mut command = command("nsenter");
+                command.arg(format!("--mount=/proc/{}/ns/mnt", holder.pid())).arg(program);
+                command
+            }
+        };
         command.args(words).arg("--root").arg(self.state_root()).args(&self.globals).args(args);
         command.current_dir(self.dir.path());
         command
+    }
+
+    /// Runs a shell script in a mount namespace of its own, whose mounts are private, and from then on every command of
+    /// the runtime in that namespace: what the script mounts is there for the runtime and leaves nothing behind.
+    ///
+    /// # Panics
+    /// If the script fails.
+    #[track_caller]
+    pub fn before(&mut self, script: &str) {
+        let script = format!("set -e; {script}; echo prepared; exec sleep 1000");
+        let mut unshare = command("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        let mut holder = Running::start(&mut unshare, None);
+        let ready = eventually(PATIENCE, || holder.printed().0.contains("prepared") || holder.has_ended());
+        assert!(ready && !holder.has_ended(), "{script}: {:?}", holder.printed());
+        self.holder = Some(holder);
+    }
+
+    /// Runs a shell script in the namespace of [`Case::before`]: its standard output, without the last line break.
+    ///
+    /// # Panics
+    /// If it fails, or there is no such namespace.
+    #[track_caller]
+    pub fn beside(&self, script: &str) -> String {
+        let mut command = command("nsenter");
+        let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.as_ref().unwrap().pid());
+        let out = Running::start(command.args([&namespace, "sh", "-c", script]), None).wait_for(PATIENCE);
+        assert_eq!(out.code, 0, "{script}: {}", out.stderr);
+        out.stdout.trim_end_matches('\n').to_owned()
     }
 
     /// Runs a command of the runtime and waits for it.

@@ -1,7 +1,6 @@
 //! The kernel's view of a process: files of /proc, read from outside of the container.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,12 +159,4 @@ pub fn cgroups(pid: i32) -> BTreeMap<String, String> {
         }
     }
     map
-}
-
-/// The processes below this one, at any depth.
-pub fn descendants(pid: i32) -> Vec<i32> {
-    let file = PathBuf::from(format!("/proc/{pid}/task/{pid}/children"));
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let children: Vec<i32> = text.split_whitespace().filter_map(|w| w.parse().ok()).collect();
-    children.iter().flat_map(|c| std::iter::once(*c).chain(descendants(*c))).collect()
 }

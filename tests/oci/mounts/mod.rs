@@ -1,0 +1,10 @@
+//! config.md, "Mounts", and what config-linux.md says of paths: rootfs propagation, masked and read-only paths.
+
+mod bind;
+mod copied;
+mod ids;
+mod options;
+mod paths;
+mod propagation;
+mod recursive;
+mod systems;
