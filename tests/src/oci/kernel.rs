@@ -160,3 +160,21 @@ pub fn cgroups(pid: i32) -> BTreeMap<String, String> {
     }
     map
 }
+
+/// The processes below this one, at any depth.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let names = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |pid: i32| -> Option<i32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text[text.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()
+    };
+    let all: Vec<(i32, i32)> = names.filter_map(|p| Some((p, parent(p)?))).collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        let above = found[next];
+        found.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(p, _)| *p));
+        next += 1;
+    }
+    found.split_off(1)
+}
