@@ -5,7 +5,7 @@ use crate::streams::pipes;
 use crate::view::State;
 use crate::{Engine, spec, users};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::path::Path;
 use tare_kernel::capability::Set;
@@ -159,7 +159,7 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
     let mut session =
         ExecSession { pidfd: init, terminal: None, stdin: None, stdout: None, stderr: None, warnings: Vec::new() };
     if request.tty {
-        let (master, slave) = open_terminal(root)?;
+        let launch::Terminal { master, slave } = launch::open_terminal_in(root)?;
         if let Some((rows, columns)) = request.size {
             launch::set_size(&master, rows, columns)?;
         }
@@ -174,25 +174,4 @@ fn streams(request: &ExecRequest, root: BorrowedFd<'_>, init: OwnedFd) -> Result
         (session.stdout, session.stderr) = (ends.stdout, ends.stderr);
     }
     Ok((Some(stdio), None, session))
-}
-
-/// A terminal of the container's own devpts. What lies at that path is the container's choice: it is checked.
-fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
-    const DEVPTS: i64 = 0x1cd1;
-    let fail = |e| Error::io("open terminal", "/dev/pts/ptmx", e);
-    let place = launch::in_root(root, "/dev/pts/ptmx", OFlags::PATH | OFlags::NOFOLLOW).map_err(fail)?;
-    let (stat, fs) = (fstat(&place).map_err(fail)?, fstatfs(&place).map_err(fail)?);
-    let genuine = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(5, 2)
-        && fs.f_type == DEVPTS;
-    if !genuine {
-        return Err(Error::new(Kind::Denied, "open terminal", "/dev/pts/ptmx").because("it is not a devpts"));
-    }
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let own = format!("/proc/self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&place));
-    let master = rustix::fs::open(own, flags, Mode::empty()).map_err(fail)?;
-    rustix::pty::unlockpt(&master).map_err(fail)?;
-    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(fail)?;
-    Ok((master, slave))
 }

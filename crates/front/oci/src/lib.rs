@@ -16,6 +16,7 @@ mod bundle;
 mod context;
 mod descriptors;
 mod environment;
+mod executed;
 mod foreground;
 mod handover;
 mod hooks;

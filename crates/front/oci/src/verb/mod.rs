@@ -4,7 +4,7 @@ mod checkpoint;
 pub(crate) mod create;
 mod delete;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod kill;
 mod list;

@@ -60,7 +60,7 @@ pub use listener::Listener;
 pub use protect::{Protection, check_preserved, protect_executable};
 pub use resolve::{in_root, mkdir_in_root};
 pub use status::{Said, parse};
-pub use terminal::{plain_newlines, set_size};
+pub use terminal::{open_terminal_in, plain_newlines, set_size};
 pub use trace::{Actor, Point, Trace};
 
 use crate::defence::{Defence, stands};
