@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use std::path::Path;
 use tare_model::runtime_spec::{Hooks, LinuxResources, Spec};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{self, CgroupPlan, Layout, Manager, Place};
+use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Manager, Place};
 use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
 use tare_runtime::plan::{self, Keyring};
 
@@ -197,7 +197,7 @@ impl Begun<'_> {
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         self.container.store()?;
 
-        let handles = self.make_cgroup(&cgroup)?;
+        let (handles, keeper) = self.make_cgroup(&cgroup)?;
         let root = launch::clone_mount(&self.bundle.rootfs.display().to_string())?;
         let prepared = launch::prepare(&plan, root, Vec::new())?;
         let mut terminal = prepared.master()?;
@@ -213,6 +213,8 @@ impl Begun<'_> {
         let mut launch = launch::spawn(&plan, prepared, equipment)?;
         let pid = launch.pid();
         launch.wait_ready_with(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
+        // The child is in its groups, and keeps them alive itself.
+        drop(keeper);
         for warning in launch.warnings.drain(..) {
             self.context.log.warn(&warning);
         }
@@ -246,21 +248,21 @@ impl Begun<'_> {
     }
 
     /// Makes the groups. Without root they may be out of reach: then the container stays in those of its caller.
-    fn make_cgroup(&mut self, plan: &CgroupPlan) -> Result<CgroupHandles> {
+    fn make_cgroup(&mut self, plan: &CgroupPlan) -> Result<(CgroupHandles, Option<Keeper>)> {
         let created = match cgroup::create(plan) {
             Err(e) if e.kind() == Kind::Denied && self.context.is_rootless() => {
                 self.container.state.place = None;
-                return Ok(CgroupHandles::default());
+                return Ok((CgroupHandles::default(), None));
             }
             result => result?,
         };
         let spec = &self.bundle.spec;
-        let Some(place) = &self.container.state.place else { return Ok(CgroupHandles::default()) };
+        let Some(place) = &self.container.state.place else { return Ok((CgroupHandles::default(), None)) };
         if let Some(owner) = cgroup::owner(place.layout(), spec) {
             cgroup::delegate(&created, owner)?;
         }
         let shown = spec.mounts.iter().any(|m| matches!(m.kind.as_deref(), Some("cgroup" | "cgroup2")));
         let mounts = if shown { launch::cgroup_mounts(place.layout(), plan)? } else { Vec::new() };
-        Ok(CgroupHandles { attach: created.attach, unified: created.unified, mounts })
+        Ok((CgroupHandles { attach: created.attach, unified: created.unified, mounts }, created.keeper))
     }
 }

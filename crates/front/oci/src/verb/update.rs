@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tare_model::runtime_spec::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::oci_rules;
 
 /// Change the limits of a container
 #[derive(Debug, Args)]
@@ -74,16 +73,12 @@ pub(crate) struct UpdateArgs {
 }
 
 pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
-    let mut resources = match &args.resources {
+    let resources = match &args.resources {
         Some(path) => read(path)?,
         None => args.resources()?,
     };
     if args.kernel_memory.is_some() || args.kernel_memory_tcp.is_some() {
         context.log.warn("limits of kernel memory are obsolete, and were left out");
-    }
-    if !resources.devices.is_empty() {
-        // What every container may use, as `create` has it: new rules replace all that stand.
-        resources.devices.extend(oci_rules());
     }
     let container = Container::load_locked(context, &args.id)?;
     if !matches!(container.status()?, Status::Created | Status::Running | Status::Paused) {
@@ -92,7 +87,7 @@ pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
     let mut spec = container.spec()?;
     let rdt = rdt::Change::of(&spec, &args.id, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
     if resources != LinuxResources::default() {
-        let applied = container.group()?.update(&resources)?;
+        let applied = container.place()?.update(&resources)?;
         for (file, value) in &applied.written {
             context.log.debug(&format!("{file} = {value}"));
         }

@@ -10,13 +10,13 @@
 
 use super::dbus::{Bus, Call};
 use super::unit::{Property, PropertyValue, UnitPlan};
-use rustix::fd::OwnedFd;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::event::poll;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tare_kernel::process::{self, Child, Namespaces};
-use tare_model::{Context, Error, Kind, Result};
+use tare_model::{Context, Kind, Result};
 
 /// systemd answers within milliseconds, unless it reloads its units.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,32 +25,32 @@ const MANAGER: (&str, &str) = ("/org/freedesktop/systemd1", "org.freedesktop.sys
 
 /// A process that does nothing but be in the unit. Ends when this value is dropped, or its owner dies.
 #[derive(Debug)]
-pub struct Keeper {
-    child: Child,
-    /// The keeper waits for this end of its pipe to be closed.
-    hold: Option<OwnedFd>,
-}
+pub struct Keeper(Child);
 
 impl Keeper {
     fn new() -> Result<Keeper> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("make", "pipe", e))?;
+        let parent = rustix::process::getpid();
         let child = process::clone(Namespaces::NONE, None, || {
             let _unheard = set_parent_process_death_signal(Some(Signal::KILL));
-            // Only the ends of this pipe: the copies of all others would keep them open for others.
-            let _closed = process::close_all_from(0, read.as_fd());
-            let mut buffer = [0_u8; 1];
-            while rustix::io::read(&read, &mut buffer) == Err(rustix::io::Errno::INTR) {}
+            // A parent that died before it was asked to tell does not any more.
+            if rustix::process::getppid() == Some(parent) {
+                // Copies of others' descriptors, pipes among them, would keep these open.
+                if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                    let _closed = process::close_all_from(0, null.as_fd());
+                }
+                while poll(&mut [], None).is_err() {}
+            }
             process::exit_now(0)
         })
         .during("clone", "first process of the unit")?;
-        Ok(Keeper { child, hold: Some(write) })
+        Ok(Keeper(child))
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        drop(self.hold.take());
-        let _reaped = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _killed = process::pidfd_signal(self.0.pidfd.as_fd(), Signal::KILL.as_raw());
+        let _reaped = waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
 
@@ -64,7 +64,7 @@ fn bus() -> Result<Bus> {
 /// Unsupported when systemd does not run here; InUse when there is such a unit; else systemd's words.
 pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
     let keeper = Keeper::new()?;
-    let pid = keeper.child.pid.as_raw_nonzero().get().unsigned_abs();
+    let pid = keeper.0.pid.as_raw_nonzero().get().unsigned_abs();
     let mut bus = bus()?;
     let call = || {
         let mut call = Call::new(MANAGER, "StartTransientUnit");
