@@ -99,6 +99,8 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32
     set_stdio(inputs)?;
     inputs.become_.settle(reporter)?;
     trace.child("streams and attributes", "");
+    // What it owns is closed by it, before everything else is closed by number.
+    drop(stage);
     stand_at_gate(inputs, reporter)?;
     reporter.say(Said::Ready);
     Ok(pid)
