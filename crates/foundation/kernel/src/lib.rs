@@ -14,4 +14,5 @@ pub mod process;
 pub mod scheduling;
 pub mod seccomp;
 pub mod shared;
+pub mod socket;
 pub mod user_namespace;

@@ -14,6 +14,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, sockopt,
 };
 use std::path::PathBuf;
+use tare_kernel::socket::peer_user;
 use tare_model::{Error, Kind, Result};
 
 /// Who may say "go".
@@ -77,7 +78,7 @@ pub(super) fn wait(channel: OwnedFd, gate: &Gate) -> Option<OwnedFd> {
     let Gate::Socket(listener) = gate else {
         return Reporter(channel.as_fd()).wait_go().then_some(channel);
     };
-    let creator = sockopt::socket_peercred(&channel).ok().map(|c| c.uid);
+    let creator = peer_user(channel.as_fd()).ok();
     let mut channel = Some(channel);
     loop {
         let Some(own) = &channel else {
@@ -106,7 +107,7 @@ pub(super) fn wait(channel: OwnedFd, gate: &Gate) -> Option<OwnedFd> {
 }
 
 /// One starter, if it may start and does.
-fn accept(listener: &OwnedFd, creator: Option<rustix::process::Uid>) -> Option<OwnedFd> {
+fn accept(listener: &OwnedFd, creator: Option<u32>) -> Option<OwnedFd> {
     let starter = match accept_with(listener, SocketFlags::CLOEXEC) {
         Ok(starter) => starter,
         Err(Errno::INTR | Errno::CONNABORTED | Errno::AGAIN) => return None,
@@ -118,7 +119,7 @@ fn accept(listener: &OwnedFd, creator: Option<rustix::process::Uid>) -> Option<O
         }
     };
     // The creator's id is compared as both look from in here: in a user namespace the host's root has another number.
-    let peer = sockopt::socket_peercred(&starter).ok().map(|c| c.uid);
+    let peer = peer_user(starter.as_fd()).ok();
     if stands(Defence::Gate) && (peer.is_none() || peer != creator) {
         return None;
     }

@@ -278,3 +278,6 @@ pub(crate) fn bit(kind: NamespaceKind) -> Namespaces {
         NamespaceKind::Time => Namespaces::TIME,
     }
 }
+
+#[cfg(test)]
+mod kernel_tests;
