@@ -46,7 +46,11 @@ fn spec(namespaces: &[(K, Option<String>)], script: &str) -> Spec {
             ..Default::default()
         }),
         root: Some(Root { path: "/".into(), readonly: false }),
-        mounts: vec![Mount { destination: "/proc".into(), kind: Some("proc".into()), ..Default::default() }],
+        mounts: vec![
+            Mount { destination: "/proc".into(), kind: Some("proc".into()), ..Default::default() },
+            // Or devices would be made in the host's root.
+            Mount { destination: "/dev".into(), kind: Some("tmpfs".into()), ..Default::default() },
+        ],
         linux: Some(Linux {
             namespaces: namespaces
                 .iter()
@@ -63,6 +67,15 @@ fn with_maps(mut spec: Spec, host: u32) -> Spec {
     let linux = spec.linux.as_mut().unwrap();
     (linux.uid_mappings, linux.gid_mappings) = (map.clone(), map);
     spec
+}
+
+fn host_proc() -> Mount {
+    Mount {
+        destination: "/proc".into(),
+        source: Some("/proc".into()),
+        options: vec!["rbind".into()],
+        ..Default::default()
+    }
 }
 
 fn made(kinds: &[K]) -> Vec<(K, Option<String>)> {
@@ -105,7 +118,7 @@ impl Holder {
     fn new(namespaces: Namespaces) -> Self {
         let child = process::clone(namespaces, None, || {
             loop {
-                rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 1000, tv_nsec: 0 });
+                let _ = rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 1000, tv_nsec: 0 });
             }
         });
         Holder(child.unwrap())
@@ -155,13 +168,7 @@ fn each_namespace_alone_is_made_and_no_other() {
             if kind == K::User {
                 s = with_maps(s, 100_000);
                 // A proc of its own takes a PID namespace of its own: the host's is seen instead.
-                s.mounts.clear();
-                s.mounts.push(Mount {
-                    destination: "/proc".into(),
-                    source: Some("/proc".into()),
-                    options: vec!["rbind".into()],
-                    ..Default::default()
-                });
+                s.mounts[0] = host_proc();
             }
             let text = output(&s);
             for line in text.lines() {
@@ -226,12 +233,7 @@ fn each_namespace_is_joined_by_path() {
             namespaces.push((kind, Some(holder.path(file))));
             let mut s = spec(&namespaces, &format!("readlink /proc/self/ns/{file}; id -u"));
             if kind == K::User {
-                s.mounts[0] = Mount {
-                    destination: "/proc".into(),
-                    source: Some("/proc".into()),
-                    options: vec!["rbind".into()],
-                    ..Default::default()
-                };
+                s.mounts[0] = host_proc();
             }
             assert_eq!(output(&s), format!("{}\n0", holder.link(file)), "{file}");
         });
@@ -474,12 +476,12 @@ fn a_creator_that_is_killed_takes_the_unfinished_with_it_and_leaves_the_finished
                 let _ = launch.wait_ready_with(|| {
                     tell();
                     loop {
-                        rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 9, tv_nsec: 0 });
+                        let _ = rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 9, tv_nsec: 0 });
                     }
                 });
                 tell();
                 loop {
-                    rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 9, tv_nsec: 0 });
+                    let _ = rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 9, tv_nsec: 0 });
                 }
             })
             .unwrap();
@@ -511,7 +513,7 @@ fn hooks_run_at_their_points_with_the_state() {
                 "sh".into(),
                 "-c".into(),
                 format!(
-                    "(echo {name} $(readlink /proc/self/ns/mnt) $(test -e {0}/root/inside && echo sees) $X; cat; echo) >> {0}/log",
+                    "(echo {name} $(readlink /proc/self/ns/mnt) $(test -d {0}/root/proc/self && echo sees) $X; cat; echo) >> {0}/log",
                     dir.display()
                 ),
             ],
@@ -523,7 +525,6 @@ fn hooks_run_at_their_points_with_the_state() {
         let mut s = spec(&made(&[K::Mount, K::Pid]), "echo program");
         s.root.as_mut().unwrap().path = root.to_str().unwrap().to_owned();
         // The mounts are made when the hooks look.
-        s.mounts.push(Mount { destination: "/inside".into(), kind: Some("tmpfs".into()), ..Default::default() });
         s.hooks = Some(Hooks {
             create_runtime: vec![hook("createRuntime")],
             create_container: vec![hook("createContainer")],
