@@ -35,7 +35,11 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
     }
     let passed =
         listener(&container.state).and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
-    let _ = unlinkat(&container.dir, PASSING, AtFlags::empty());
+    // Refused before it heard of the start, it waits for the next.
+    let _ = match &passed {
+        Err(_) if container.status()? == Status::Created => renameat(&container.dir, PASSING, &container.dir, GATE),
+        _ => unlinkat(&container.dir, PASSING, AtFlags::empty()),
+    };
     for warning in passed? {
         context.log.warn(&warning);
     }

@@ -159,7 +159,8 @@ mod tests {
             root: dir.path().into(),
             log: crate::log::Log::new(None, crate::log::Format::Text, false),
             systemd_cgroup: false,
-            rootless: false,
+            rootless: None,
+            args: Vec::new(),
         };
         let write = || main(SpecArgs { bundle: Some(dir.path().into()), rootless: false }, &context);
         assert_eq!(write().unwrap(), 0);
