@@ -5,7 +5,7 @@ use crate::{out, time};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tare_model::{Error, Result};
+use tare_model::{Error, Kind, Result};
 
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Log {
     /// The failure of the verb: in the log file, and as a message on standard error whatever the log's format.
     pub(crate) fn error(&self, error: &Error) {
         let text = match error.first_hint() {
-            Some(hint) => format!("{error} (hint: {hint})"),
-            None => error.to_string(),
+            Some(hint) => format!("{} (hint: {hint})", words(error)),
+            None => words(error),
         };
         if self.file.is_some() {
             self.write(Level::Error, &text);
@@ -74,6 +74,23 @@ impl Log {
             _ => out::note(line),
         }
     }
+}
+
+/// The text of an error. Callers find out by parts of it whether the program is missing (podman's and docker's exit code
+/// 127) or cannot be executed (126): these stand in it, whatever else is known.
+fn words(error: &Error) -> String {
+    let text = error.to_string();
+    let marked = match error.kind() {
+        Kind::CommandNotFound => text.replace("file not found in PATH", "file not found in $PATH"),
+        Kind::CommandNotExecutable => text,
+        _ => return text,
+    };
+    let marked = marked.replacen("execute \"", "exec: \"", 1);
+    let marks: [&str; 2] = match error.kind() {
+        Kind::CommandNotFound => ["no such file or directory", "executable file not found in"],
+        _ => ["permission denied", "operation not permitted"],
+    };
+    if marks.iter().any(|m| marked.contains(m)) { marked } else { format!("{marked}: {}", marks[0]) }
 }
 
 fn append(path: &Path, line: &str) -> Result<()> {
@@ -104,6 +121,18 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_programs_are_told_in_the_words_of_other_runtimes() {
+        let e = |kind, object: &str, why| words(&Error::new(kind, "execute", object).because(why).during("start", "x"));
+        let text = e(Kind::CommandNotFound, "\"a\"", "executable file not found in PATH (/bin)");
+        assert_eq!(text, "start x: exec: \"a\": executable file not found in $PATH (/bin)");
+        let text = e(Kind::CommandNotFound, "\"/a\"", "its interpreter \"/b\" is not in the image");
+        assert!(text.ends_with("image: no such file or directory"), "{text}");
+        let text = e(Kind::CommandNotExecutable, "\"/a\"", "it is a directory");
+        assert_eq!(text, "start x: exec: \"/a\": it is a directory: permission denied");
+        assert_eq!(e(Kind::Denied, "\"/a\"", "no"), "start x: execute \"/a\": no");
+    }
 
     #[test]
     fn lines_are_what_callers_of_runc_read() {

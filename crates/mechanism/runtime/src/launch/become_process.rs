@@ -197,6 +197,10 @@ impl Become {
                 if reporter.is_alone() {
                     process::exit_now(1);
                 }
+            } else {
+                // It was set for the time of the steps, and would outlast execve.
+                let clear = rustix::process::set_parent_process_death_signal(None);
+                clear.map_err(|e| Error::io("clear", "parent-death signal", e))?;
             }
             Ok(())
         })?;
