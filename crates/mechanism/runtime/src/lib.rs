@@ -11,5 +11,7 @@
 pub mod cgroup;
 pub mod defence;
 pub mod launch;
+pub mod net_device;
 pub mod plan;
+pub mod rdt;
 pub mod security;
