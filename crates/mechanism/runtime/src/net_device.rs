@@ -7,7 +7,7 @@
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
-use tare_kernel::netlink::{Protocol, Socket, new_network_namespace};
+use tare_kernel::netlink::{Protocol, Socket};
 use tare_model::runtime_spec::LinuxNetDevice;
 use tare_model::{Context, Error, Kind, Result};
 
@@ -82,11 +82,9 @@ pub fn move_all(devices: &[Device], into: BorrowedFd<'_>) -> Result<()> {
     let inside = Socket::open_in(into, Protocol::Route).during("open", "netlink socket in the container's network")?;
     devices.iter().try_for_each(|device| {
         move_one(&host, &inside, into, device).map_err(|e| {
-            let e = Error::io("move network device", &device.host, e);
-            match e.kind() {
-                Kind::NotFound => e.hint("ip link shows the devices of the host"),
-                _ => e,
-            }
+            let missing = e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error());
+            let error = Error::io("move network device", &device.host, e);
+            if missing { error.with_kind(Kind::NotFound).hint("ip link shows the devices of the host") } else { error }
         })
     })
 }
@@ -281,7 +279,7 @@ fn ask(socket: &Socket, request: &[u8]) -> std::io::Result<Vec<(u16, Vec<u8>)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tare_kernel::netlink::in_network_namespace;
+    use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
 
     fn device(name: Option<&str>) -> LinuxNetDevice {
         LinuxNetDevice { name: name.map(Into::into) }
@@ -301,13 +299,13 @@ mod tests {
         assert!(of(&[("eth1", Some("x")), ("eth2", Some("x"))]).is_err());
     }
 
-    /// Makes a device without hardware, of kind `dummy`.
-    fn make_dummy(socket: &Socket, name: &str) {
+    /// Makes a device without hardware: one end of a veth pair.
+    fn make_veth(socket: &Socket, name: &str) {
         const IFLA_LINKINFO: u16 = 18;
         let mut message = Message::link(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE_EXCL, 0, IFF_UP, IFF_UP);
         message.text(IFLA_IFNAME, name);
         let mut info = Message(Vec::new());
-        info.attribute(1, b"dummy");
+        info.attribute(1, b"veth");
         message.attribute(IFLA_LINKINFO, &info.0);
         ask(socket, &message.finish()).unwrap();
     }
@@ -322,7 +320,7 @@ mod tests {
         let (host, inside) = (new_network_namespace().unwrap(), new_network_namespace().unwrap());
         in_network_namespace(host.as_fd(), || {
             let socket = Socket::open(Protocol::Route).unwrap();
-            make_dummy(&socket, "from0");
+            make_veth(&socket, "from0");
             let index = index_of(&socket, "from0").unwrap();
             let address = |family: u8, prefix, bytes: &[u8]| Address {
                 family,
