@@ -25,6 +25,7 @@ use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Manager, Place};
 use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
 use tare_runtime::plan::{self, Keyring};
+use tare_runtime::rdt;
 
 /// How the container will go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub(crate) fn make(context: &Context, args: &CreateArgs, purpose: Purpose) -> Re
     let console = console(args, &bundle.spec, purpose)?;
     let pidfd_socket = args.pidfd_socket.as_deref().map(Receiver::connect).transpose()?;
     descriptors.announce(&mut bundle.spec);
+    plan::resolve_against_bundle(&mut bundle.spec, &bundle.directory);
     if let Some(root) = &mut bundle.spec.root {
         root.path = bundle.rootfs.display().to_string();
     }
@@ -158,6 +160,7 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         owner: rustix::process::geteuid().as_raw(),
         place: None,
         namespaces: namespaces.unwrap_or_default(),
+        rdt: rdt::RdtGroup::default(),
         annotations: spec.annotations.clone(),
         hooks: later.unwrap_or_default(),
         agent,
@@ -197,9 +200,11 @@ impl Begun<'_> {
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         self.container.store()?;
 
-        let (handles, keeper) = self.make_cgroup(&cgroup)?;
-        let root = launch::clone_mount(&self.bundle.rootfs.display().to_string())?;
-        let prepared = launch::prepare(&plan, root, Vec::new())?;
+        let rdt = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref());
+        let rdt = rdt.map(|r| Ok((rdt::plan(r, &self.args.id)?, rdt::open()?))).transpose()?;
+        let (mut handles, keeper) = self.make_cgroup(&cgroup)?;
+        let root = launch::open_root(&self.bundle.rootfs)?;
+        let prepared = launch::prepare(&plan, root, std::mem::take(&mut handles.mounts))?;
         let mut terminal = prepared.master()?;
         if let Some(master) = &terminal {
             handover::set_up_terminal(master, spec.process.as_ref().and_then(|p| p.console_size.as_ref()))?;
@@ -212,6 +217,9 @@ impl Begun<'_> {
         let equipment = Equipment { cgroup: handles, gate, state: Some(told.clone()), ..Equipment::default() };
         let mut launch = launch::spawn(&plan, prepared, equipment)?;
         let pid = launch.pid();
+        if let Some((plan, root)) = &rdt {
+            self.container.state.rdt = rdt::apply(plan, root.as_fd(), pid)?;
+        }
         launch.wait_ready_with(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
         // The child is in its groups, and keeps them alive itself.
         drop(keeper);

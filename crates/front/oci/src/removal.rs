@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tare_kernel::process::pidfd_signal;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::Place;
+use tare_runtime::rdt::{self, RdtGroup};
 
 /// How long a killed process may take to be gone: it may be dying on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +58,19 @@ fn remove_cgroup(place: &Place) -> Result<()> {
     place.remove()
 }
 
+/// Removes the container's own groups of Intel RDT.
+fn remove_rdt(group: &RdtGroup) -> Result<()> {
+    if *group == RdtGroup::default() {
+        return Ok(());
+    }
+    match rdt::open() {
+        Ok(root) => rdt::remove(group, root.as_fd()),
+        // Unmounted since: the groups went with it.
+        Err(e) if e.kind() == Kind::Unsupported => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 /// Everything of a container but its name, in the order in which nothing can come back.
 pub(crate) fn take_down(state: &State) -> Result<()> {
     let killed = match open_process(state.pid, state.start_time) {
@@ -64,7 +78,7 @@ pub(crate) fn take_down(state: &State) -> Result<()> {
         None => Ok(()),
     };
     let removed = state.place.as_ref().map_or(Ok(()), remove_cgroup);
-    killed.and(removed)
+    killed.and(removed).and(remove_rdt(&state.rdt))
 }
 
 /// Removes a container's directory, the state last: whoever looks meanwhile still finds what is to be removed.

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use tare_model::runtime_spec::{Hooks, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, Group, Place};
+use tare_runtime::rdt::RdtGroup;
 
 const STATE: &str = "state.json";
 pub(crate) const CONFIG: &str = "config.json";
@@ -49,6 +50,9 @@ pub(crate) struct State {
     pub(crate) place: Option<Place>,
     /// Namespaces that it does not share with the caller of `create`.
     pub(crate) namespaces: Vec<NamespaceKind>,
+    /// What was made for it of Intel RDT.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) rdt: RdtGroup,
     /// Of the bundle.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
@@ -343,4 +347,7 @@ pub(crate) fn write(dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
     let fd = openat(dir, &aside, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
     std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).map_err(|e| Error::io("write", name, e))?;
     renameat(dir, &aside, dir, name).map_err(fail)
+}
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

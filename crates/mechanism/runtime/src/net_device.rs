@@ -6,6 +6,7 @@
 //! Sources: rtnetlink(7), linux/if_link.h, linux/if_addr.h.
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tare_kernel::netlink::{Protocol, Socket};
 use tare_model::runtime_spec::LinuxNetDevice;
@@ -37,7 +38,7 @@ const IFNAMSIZ: usize = 16;
 const HEADER: usize = 16;
 
 /// A device to be moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its name on the host.
     pub host: String,

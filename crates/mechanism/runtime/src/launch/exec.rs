@@ -70,7 +70,7 @@ pub fn exec(
         process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
     }
     let child = child.during("clone", "a process in the container")?;
-    let launch = Launch { child, channel, warnings: Vec::new() };
+    let launch = Launch { child, channel, net_devices: Vec::new(), warnings: Vec::new() };
     if rest.contains(Namespaces::USER) {
         super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
     }

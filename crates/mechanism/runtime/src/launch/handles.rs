@@ -5,9 +5,9 @@ use super::cgroup_view::UNIFIED;
 use super::filesystem::{clone_tree, new_filesystem};
 use crate::cgroup::{self, CgroupPlan, Layout, Version};
 use crate::defence::{self, Defence};
-use crate::plan::{LaunchPlan, MountPlan, Source, Step};
+use crate::plan::{IdMaps, IdRange, LaunchPlan, MountPlan, Source, Step};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, Uid};
 use tare_kernel::mount::{Attributes, PRIVATE, RDONLY};
 use tare_model::{Context, Error, Kind, Result};
 
@@ -149,8 +149,13 @@ pub fn prepare(plan: &LaunchPlan, root: OwnedFd, cgroup_mounts: Vec<CgroupMount>
         let Step::Mount(mount) = step else { continue };
         mounts.push(match &mount.source {
             Source::Filesystem { kind, name, options } if kind == "devpts" && plan.process.terminal => {
-                let tree = new_filesystem(kind, name, options, mount.set)?;
-                terminal = Some(open_terminal(&tree)?);
+                let ids = plan.namespaces.ids.as_ref();
+                let tree = new_filesystem(kind, name, &terminals_options(options, ids), mount.set)?;
+                let opened = open_terminal(&tree)?;
+                if let Some(ids) = ids {
+                    own_terminal(&opened, ids)?;
+                }
+                terminal = Some(opened);
                 Some(tree)
             }
             _ => prepare_mount(mount)?,
@@ -162,6 +167,32 @@ pub fn prepare(plan: &LaunchPlan, root: OwnedFd, cgroup_mounts: Vec<CgroupMount>
     Ok(Prepared { root, mounts, cgroup_mounts, terminal })
 }
 
+/// This instance of devpts is made outside of the container's user namespace: the ids in its options are those inside.
+fn terminals_options(options: &[String], ids: Option<&IdMaps>) -> Vec<String> {
+    let translate = |option: &String| {
+        let (key, value) = option.split_once('=')?;
+        let ranges = match (key, ids?) {
+            ("uid", ids) => &ids.uids,
+            ("gid", ids) => &ids.gids,
+            _ => return None,
+        };
+        Some(format!("{key}={}", outside(ranges, value.parse().ok()?)?))
+    };
+    options.iter().map(|option| translate(option).unwrap_or_else(|| option.clone())).collect()
+}
+
+/// The id outside that an id inside stands for.
+fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
+    let range = ranges.iter().find(|r| inside >= r.inside && inside - r.inside < r.count)?;
+    Some(range.outside + (inside - range.inside))
+}
+
+/// Gives the terminal to root inside: whoever opened it outside is nobody there.
+fn own_terminal(terminal: &Terminal, ids: &IdMaps) -> Result<()> {
+    let owner = outside(&ids.uids, IdMaps::first(&ids.uids)).map(Uid::from_raw);
+    rustix::fs::fchown(&terminal.slave, owner, None).map_err(|e| Error::io("own", "terminal", e))
+}
+
 /// Opens both sides through the devpts instance itself: no path of the container is walked.
 fn open_terminal(devpts: &OwnedFd) -> Result<Terminal> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -171,4 +202,20 @@ fn open_terminal(devpts: &OwnedFd) -> Result<Terminal> {
     let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(|e| Error::io("open terminal", "slave", e))?;
     Ok(Terminal { master, slave })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminals_ids_are_those_inside() {
+        let ranges =
+            |outside| vec![IdRange { inside: 0, outside, count: 10 }, IdRange { inside: 50, outside: 7, count: 1 }];
+        let ids = IdMaps { uids: ranges(1000), gids: ranges(2000) };
+        let options = ["newinstance", "gid=5", "uid=50", "mode=620", "gid=99"].map(str::to_owned);
+        let translated = terminals_options(&options, Some(&ids));
+        assert_eq!(translated, ["newinstance", "gid=2005", "uid=7", "mode=620", "gid=99"]);
+        assert_eq!(terminals_options(&options, None), options);
+    }
 }

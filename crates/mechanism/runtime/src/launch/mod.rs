@@ -90,6 +90,8 @@ pub struct Stdio {
 pub struct Launch {
     child: Child,
     channel: Channel,
+    /// To be moved in at the rendezvous.
+    net_devices: Vec<crate::net_device::Device>,
     /// What could not be had as asked, in words.
     pub warnings: Vec<String>,
 }
@@ -125,7 +127,11 @@ impl Launch {
     /// As [`Launch::wait_ready`], and what `hooks` returns; the child ends when this is dropped.
     pub fn wait_ready_with(&mut self, hooks: impl FnOnce() -> Result<()>) -> Result<()> {
         let pid = self.pid();
-        self.channel.wait_ready(pid, &mut self.warnings, hooks)
+        let devices = std::mem::take(&mut self.net_devices);
+        self.channel.wait_ready(pid, &mut self.warnings, || {
+            crate::net_device::move_all_to_process(&devices, pid)?;
+            hooks()
+        })
     }
 
     /// Opens the gate and waits until the program runs.
@@ -216,7 +222,8 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Res
         join::clone_directly(&joined, create, unified, run)?
     };
     trace.point("clone");
-    let launch = Launch { child, channel, warnings: Vec::new() };
+    let net_devices = plan.net_devices.clone();
+    let launch = Launch { child, channel, net_devices, warnings: Vec::new() };
     if plan.namespaces.has(NamespaceKind::User) {
         identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
     }

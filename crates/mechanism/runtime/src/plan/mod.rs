@@ -18,6 +18,7 @@ pub(crate) use process::resource;
 pub use process::{IdentityPlan, Keyring, ProcessPlan, plan as plan_process, plan_of as plan_process_of};
 pub use scheduling::{MemoryPolicyPlan, NumberSet, SchedulerPlan, SchedulingPlan, memory_policy_names};
 
+use crate::net_device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +33,9 @@ pub struct LaunchPlan {
     pub namespaces: NamespacePlan,
     /// What the child does between the clone and the start gate, in order.
     pub steps: Vec<Step>,
+    /// Devices of the host's network that the parent moves in while the child stands at its rendezvous.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub net_devices: Vec<net_device::Device>,
     /// Hooks that the child runs after the gate, before it becomes the program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_hooks: Vec<Hook>,
@@ -168,7 +172,13 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     }
     // Whoever runs hooks in the child tells them its id in the runtime's namespace, which it learns at the rendezvous.
     let child_hooks = !hooks.create_container.is_empty() || !hooks.start_container.is_empty();
-    if child_hooks || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+    let net_devices = net_device::plan(&linux.net_devices)?;
+    if !net_devices.is_empty() && !namespaces.has(NamespaceKind::Network) {
+        return Err(bad("netDevices need a network namespace"));
+    }
+    // Devices come in from outside before their parameters are set.
+    let awaited = child_hooks || !net_devices.is_empty();
+    if awaited || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         steps.push(Step::Rendezvous);
     }
     if !hooks.create_container.is_empty() {
@@ -200,7 +210,7 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
         steps.push(Step::ReadonlyRoot);
     }
     let process = process::first_of(process, linux)?;
-    Ok(LaunchPlan { namespaces, steps, start_hooks: hooks.start_container, process })
+    Ok(LaunchPlan { namespaces, steps, net_devices, start_hooks: hooks.start_container, process })
 }
 
 fn root_place(spec: &Spec, hooks: &Hooks, own_mounts: bool) -> RootPlace {
