@@ -18,12 +18,13 @@
 //! outcome. A list of the same calls is twelve times as long, and the kernel pays for length when it loads.
 
 use super::arch::{Arch, X32_BIT};
+use super::index;
 use super::meaning::{
     ALLOW, Comparison, ENOSYS, ERRNO, HAND_OVER, KILL_PROCESS, LOG, NOTIFY, Operator, Rule, TRACE, Verdict, action,
     alternatives, flag, invalid,
 };
 use super::program::{AND, Emitter, JEQ, JGE, JGT, Target};
-use super::syscalls::{NO, TABLE};
+use super::syscalls::TABLE;
 use tare_kernel::seccomp::{self as kernel, SockFilter};
 use tare_model::runtime_spec::LinuxSeccomp;
 use tare_model::{Error, Result};
@@ -118,7 +119,7 @@ impl Profile {
             let comparisons = entry.args.iter().map(Comparison::parse).collect::<Result<Vec<_>>>()?;
             let rules = alternatives(value, comparisons);
             for name in &entry.names {
-                if let Ok(row) = TABLE.binary_search_by(|(n, _)| (*n).cmp(name)) {
+                if let Some(row) = index::row(name) {
                     this.verdicts[row].add(value, default, &rules);
                 }
             }
@@ -140,7 +141,7 @@ impl Profile {
         if profile.listener_path.as_deref().is_none_or(str::is_empty) {
             return Err(invalid("SCMP_ACT_NOTIFY needs listenerPath".into()).hint("set it to the socket of the agent"));
         }
-        let row = TABLE.binary_search_by(|(n, _)| (*n).cmp(HAND_OVER)).expect("it is in the table");
+        let row = index::row(HAND_OVER).expect("it is in the table");
         let verdict = &self.verdicts[row];
         let passes = |action: u32| matches!(action, ALLOW | LOG);
         let all_pass = verdict.rules.iter().all(|r| passes(r.action)) && passes(self.default);
@@ -174,23 +175,18 @@ impl Profile {
     }
 
     fn append_ranges(&self, ranges: &mut Vec<Range>, arch: Arch, base: u32) {
-        let mut calls = Vec::with_capacity(TABLE.len());
-        let mut highest = None;
-        for (row, (verdict, (_, numbers))) in self.verdicts.iter().zip(&TABLE).enumerate() {
-            let number = numbers[arch.column()];
-            if number == NO || !verdict.named {
+        let (mut next, mut highest) = (0, None);
+        for row in index::rows(arch.column()) {
+            let (verdict, number) = (&self.verdicts[row], TABLE[row].1[arch.column()]);
+            if !verdict.named {
                 continue;
             }
-            highest = highest.max(Some(number));
-            match (verdict.always, verdict.rules.is_empty()) {
-                (Some(value), _) => calls.push((number, Outcome::Return(value))),
-                (None, false) => calls.push((number, Outcome::Rules { row, arch })),
-                (None, true) => {}
-            }
-        }
-        calls.sort_unstable_by_key(|&(number, _)| number);
-        let mut next = 0;
-        for (number, outcome) in calls {
+            highest = Some(number);
+            let outcome = match (verdict.always, verdict.rules.is_empty()) {
+                (Some(value), _) => Outcome::Return(value),
+                (None, false) => Outcome::Rules { row, arch },
+                (None, true) => continue,
+            };
             if number > next {
                 push(ranges, base + next, Outcome::Return(self.default));
             }
