@@ -18,6 +18,9 @@ use tare_model::{Context, Error, Kind, Result};
 /// Where PATH is not set at all (execvp(3) has the same).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// As many as any kernel has; what is not there is left out by it.
+static ALL_CPUS: [u64; 128] = [u64::MAX; 128];
+
 /// A process plan with everything computed that can be before the clone.
 #[derive(Debug)]
 pub(super) struct Become {
@@ -104,6 +107,8 @@ impl Become {
         let s = &self.plan.scheduling;
         if let Some(cpus) = &s.last_cpus {
             scheduling::set_affinity(&cpus.0).during("set", "execCPUAffinity.final")?;
+        } else if s.all_cpus {
+            scheduling::set_affinity(&ALL_CPUS).during("set", "CPUs of the container")?;
         }
         if let Some(value) = s.io_priority {
             scheduling::set_io_priority(value).during("set", "ioPriority")?;
@@ -372,6 +377,16 @@ mod tests {
         assert_eq!((fields[41 - 3], fields[19 - 3]), ("3", "5"), "policy and nice");
         assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
         assert!(!machine.ends_with("64"), "{machine}");
+
+        let plan = planned(&["cat"], |p, _| {
+            let initial = Some("0".into());
+            p.exec_cpuaffinity = Some(tare_model::runtime_spec::ExecCpuAffinity { initial, last: None });
+        });
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+        let status = settled(&plan, || std::fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap();
+        if std::fs::read_to_string("/proc/self/status").unwrap().contains(&format!("Cpus_allowed_list:\t{online}")) {
+            assert!(status.contains(&format!("Cpus_allowed_list:\t{online}")), "{status}");
+        }
 
         let policy = LinuxMemoryPolicy { mode: "MPOL_INTERLEAVE".into(), nodes: Some("0".into()), flags: Vec::new() };
         let plan = planned(&["cat"], |_, l| l.memory_policy = Some(policy));

@@ -86,6 +86,8 @@ pub struct SchedulingPlan {
     pub first_cpus: Option<NumberSet>,
     /// CPUs once it is joined; only of a process that joins.
     pub last_cpus: Option<NumberSet>,
+    /// Without `last_cpus`: all CPUs of its cpuset, whatever the caller is bound to.
+    pub all_cpus: bool,
     /// Where memory comes from.
     pub memory: Option<MemoryPolicyPlan>,
     /// personality(2).
@@ -106,10 +108,14 @@ pub(super) fn plan(p: &Process, linux: Option<&Linux>, warnings: &mut Vec<String
         Some(list) => NumberSet::parse("read execCPUAffinity", list, CPUS).map(Some),
         None => Ok(None),
     };
+    let first_cpus = cpus(&affinity.initial)?;
+    let asked_for = |l: &Linux| l.resources.as_ref()?.cpu.as_ref()?.cpus.as_ref().map(drop);
     Ok(SchedulingPlan {
+        // The kernel keeps what a process was bound to over a change of its cpuset.
+        all_cpus: first_cpus.is_some() || linux.and_then(asked_for).is_some(),
         scheduler: p.scheduler.as_ref().map(scheduler).transpose()?,
         io_priority: p.io_priority.as_ref().map(io_priority).transpose()?,
-        first_cpus: cpus(&affinity.initial)?,
+        first_cpus,
         last_cpus: cpus(&affinity.last)?,
         memory: linux.and_then(|l| l.memory_policy.as_ref()).map(memory).transpose()?,
         personality: match linux.and_then(|l| l.personality.as_ref()) {
