@@ -30,10 +30,22 @@ pub struct Created {
 /// What exists of a plan because of us, in one hierarchy.
 struct Made<'a> {
     group: &'a GroupPlan,
+    /// What happens to one that is there already.
+    existing: Leftover,
     /// The group itself.
     leaf: bool,
     /// Those above it, innermost last.
     parents: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leftover {
+    /// Removed if nobody is in it.
+    Remove,
+    /// Used if nobody is in it and it is not frozen.
+    Join,
+    /// Used: systemd made it just now, and the keeper is in it.
+    Ours,
 }
 
 /// Makes the groups of a plan with their limits. On failure nothing of what it made is left.
@@ -43,15 +55,21 @@ struct Made<'a> {
 /// file this kernel lacks; else what the kernel refuses, with file and value.
 pub fn create(plan: &CgroupPlan) -> Result<Created> {
     let during = |e: Error| e.during("make cgroup", format!("/{}", plan.path));
-    if plan.existing == Existing::Join {
-        plan.groups.iter().try_for_each(may_be_joined).map_err(during)?;
-    }
+    let existing = match (plan.existing, &plan.unit) {
+        (Existing::Replace, _) => Leftover::Remove,
+        (Existing::Join, None) => Leftover::Join,
+        (Existing::Join, Some(_)) => {
+            // Asked before the keeper is in it.
+            plan.groups.iter().try_for_each(may_be_joined).map_err(during)?;
+            Leftover::Ours
+        }
+    };
     let keeper = plan.unit.as_ref().map(systemd::start).transpose().map_err(during)?;
     let mut created = Created { keeper, ..Created::default() };
     let mut made = Vec::with_capacity(plan.groups.len());
     for group in &plan.groups {
-        let mut new = Made { group, leaf: false, parents: Vec::new() };
-        let result = create_one(&mut new, plan.existing, &mut created);
+        let mut new = Made { group, existing, leaf: false, parents: Vec::new() };
+        let result = create_one(&mut new, &mut created);
         made.push(new);
         if let Err(e) = result {
             made.iter().for_each(undo);
@@ -92,11 +110,11 @@ fn may_be_joined(group: &GroupPlan) -> Result<()> {
     Ok(())
 }
 
-fn create_one(made: &mut Made<'_>, existing: Existing, created: &mut Created) -> Result<()> {
+fn create_one(made: &mut Made<'_>, created: &mut Created) -> Result<()> {
     let group = made.group;
     let path = group.path.as_str();
     let top = files::open_top(&group.mount_point)?;
-    make_leaf(top.as_fd(), made, existing)?;
+    make_leaf(top.as_fd(), made)?;
     if group.inherit_cpuset {
         fill_cpuset(top.as_fd(), path)?;
     }
@@ -134,7 +152,7 @@ pub(super) fn tasks(top: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
 }
 
 /// Makes the group itself, and those above it as far as they are missing.
-fn make_leaf(top: BorrowedFd<'_>, made: &mut Made<'_>, existing: Existing) -> Result<()> {
+fn make_leaf(top: BorrowedFd<'_>, made: &mut Made<'_>) -> Result<()> {
     let group = made.group;
     let path = group.path.as_str();
     hand_down(top, path, &group.enable, &group.writes)?;
@@ -149,9 +167,15 @@ fn make_leaf(top: BorrowedFd<'_>, made: &mut Made<'_>, existing: Existing) -> Re
                 make_parents(top, path, &mut made.parents)?;
                 hand_down(top, path, &group.enable, &group.writes)?;
             }
-            Err(Errno::EXIST) if existing == Existing::Join => return check_domain(top, group),
-            // Left by a tare that was killed: its limits are not ours, so it is made anew.
-            Err(Errno::EXIST) => remove_leftover(top, path)?,
+            Err(Errno::EXIST) => match made.existing {
+                // Left by a tare that was killed: its limits are not ours, so it is made anew.
+                Leftover::Remove => remove_leftover(top, path)?,
+                Leftover::Join => {
+                    may_be_joined(group)?;
+                    return check_domain(top, group);
+                }
+                Leftover::Ours => return check_domain(top, group),
+            },
             Err(e) => return Err(Error::io("make cgroup", path, e)),
         }
     }

@@ -1,16 +1,21 @@
 //! Control groups: limits, accounting, freezing and killing, on v1, hybrid and v2 hosts.
 //!
 //! Owns the layout of this host ([`Layout`]), the translation of OCI resources into writes ([`plan`], pure), making and
-//! removing groups ([`create`], [`remove`]) and a group in use ([`Group`]). Refuses to know containers: a group is a path
-//! relative to what the mounts show, such as `/tare/0123abcd`. Invariants: nothing is derived from directory names; every
-//! access goes through a descriptor of the hierarchy's mount; a limit that this host lacks is an error, never a silence.
+//! removing groups ([`create`], [`remove`]), a group in use ([`Group`]), and, for a runtime that others call, the meaning of
+//! their paths and systemd's scopes ([`Place`]). Refuses to know containers: a group is a path relative to what the mounts
+//! show, such as `/tare/0123abcd`. Invariants: nothing is derived from directory names; every access goes through a
+//! descriptor of the hierarchy's mount; a limit that this host lacks is an error, never a silence.
 //!
 //! ```text
-//! Layout::read ─► plan(layout, path, resources) ─► create ─► Created { attach: tasks of each v1 group, unified }
+//!                Place::decide ─► Place::plan ─┐
+//! Layout::read ─► plan(layout, path, resources) ┴► create ─► Created { attach: tasks of each v1 group, unified, keeper }
 //!                                                              │ child: write "0" into each, before unshare(NEWCGROUP)
-//! Group::open ─► update, usage, freeze, kill_all, …            │ clone3(CLONE_INTO_CGROUP, unified)
-//! remove
+//! Group::open ─► update, usage, statistics, freeze, …          │ clone3(CLONE_INTO_CGROUP, unified)
+//! remove                                                       │ the keeper of systemd's unit is dropped
 //! ```
+//!
+//! Limits stand before the first process is in the group, and what the child does there is charged to it: it has to be
+//! little, so that a container starts under a limit of 1 MiB.
 //!
 //! On v1 the child attaches itself, because a parent that writes another's pid into `cgroup.procs` waits for an RCU grace
 //! period (13 to 16 ms) while a single thread that moves itself does not. A container gets a group in every mounted v1

@@ -21,8 +21,8 @@ use super::unit::UnitName;
 use super::update::Applied;
 use super::{Parents, oci_rules, remove};
 use serde::{Deserialize, Serialize};
+use tare_model::Result;
 use tare_model::runtime_spec::LinuxResources;
-use tare_model::{Error, Kind, Result};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,17 +152,11 @@ fn cleaned(path: &str) -> String {
     names.join("/")
 }
 
-/// For messages about what only systemd's manager takes.
-pub(super) fn not_a_unit(path: &str) -> Error {
-    Error::new(Kind::Invalid, "read cgroupsPath", format!("{path:?}"))
-        .because("systemd's manager wants SLICE:PREFIX:NAME")
-        .hint("for example system.slice:tare:name, or leave out --systemd-cgroup")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::layout::tests::{v1, v2};
     use super::*;
+    use tare_model::Kind;
 
     fn of(layout: Layout, path: Option<&str>) -> Place {
         Place::decide(layout, Manager::Cgroupfs, path, "id").unwrap()

@@ -66,25 +66,28 @@ pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
     let keeper = Keeper::new()?;
     let pid = keeper.0.pid.as_raw_nonzero().get().unsigned_abs();
     let mut bus = bus()?;
-    let call = || {
-        let mut call = Call::new(MANAGER, "StartTransientUnit");
-        call.body.text(&plan.unit.name).text("replace");
-        call.body.array("(sv)", |body| {
-            for p in plan.fixed(pid).iter().chain(&plan.properties) {
-                property(body, p);
-            }
-        });
-        // Further units: none.
-        call.body.array("(sa(sv))", |_| {});
-        call
-    };
-    match bus.job(call()) {
+    match bus.job(start_call(plan, pid)) {
         // A unit of this name that failed earlier, and that nobody has looked at since.
-        Err(e) if e.kind() == Kind::InUse && reset_failed(&mut bus, &plan.unit.name).is_ok() => bus.job(call()),
+        Err(e) if e.kind() == Kind::InUse && reset_failed(&mut bus, &plan.unit.name).is_ok() => {
+            bus.job(start_call(plan, pid))
+        }
         other => other,
     }
     .during("start unit", &plan.unit.name)?;
     Ok(keeper)
+}
+
+pub(super) fn start_call(plan: &UnitPlan, pid: u32) -> Call {
+    let mut call = Call::new(MANAGER, "StartTransientUnit");
+    call.body.text(&plan.unit.name).text("replace");
+    call.body.array("(sv)", |body| {
+        for p in plan.fixed(pid).iter().chain(&plan.properties) {
+            property(body, p);
+        }
+    });
+    // Further units: none.
+    call.body.array("(sa(sv))", |_| {});
+    call
 }
 
 /// Changes limits of a running unit, until the next boot.
@@ -163,4 +166,64 @@ fn property(body: &mut super::dbus::Body, (name, value): &Property) {
             }),
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::tests::v2;
+    use super::super::unit::UnitName;
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use tare_model::Error;
+    use tare_model::runtime_spec::{LinuxCpu, LinuxResources};
+
+    /// The reference implementation checks every byte of a message that it passes on, and hangs up on a wrong one. Here it
+    /// has nobody to pass it on to, and says so.
+    #[test]
+    fn a_real_bus_takes_the_messages() {
+        let path = format!("/tmp/tare-bus-{}", std::process::id());
+        #[expect(clippy::disallowed_methods, reason = "the daemon is what the test is about")]
+        let daemon = std::process::Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", &format!("--address=unix:path={path}")])
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        struct Ended(std::process::Child, String);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                let _gone = (self.0.kill(), self.0.wait(), std::fs::remove_file(&self.1));
+            }
+        }
+        let Ok(daemon) = daemon else { return };
+        let _ended = Ended(daemon, path.clone());
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let stream = loop {
+            match UnixStream::connect(&path) {
+                Ok(stream) => break stream,
+                Err(e) if std::time::Instant::now() > deadline => panic!("{e}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        let mut bus = Bus::over(stream, Duration::from_secs(5)).unwrap();
+        bus.hello().unwrap();
+        let resources = LinuxResources {
+            cpu: Some(LinuxCpu { cpus: Some("0-3".into()), shares: Some(5), ..LinuxCpu::default() }),
+            devices: super::super::default_rules(),
+            ..LinuxResources::default()
+        };
+        let unit = UnitName::parse(None, "x").unwrap();
+        let e = bus.call(start_call(&unit.plan(&v2("cpu cpuset"), &resources).unwrap(), 1)).unwrap_err();
+        let answered = |e: &Error| e.to_string().contains("org.freedesktop.DBus.Error.");
+        assert!(answered(&e), "{e}");
+        let e = bus.call(start_call(&unit.bare(), 1)).unwrap_err();
+        assert!(answered(&e), "{e}");
+    }
+
+    #[test]
+    fn without_systemd_the_error_says_what_to_leave_out() {
+        if !std::path::Path::new("/run/systemd/system").exists() {
+            let e = Bus::systemd(PATIENCE).err().unwrap();
+            assert_eq!(e.kind(), Kind::Unsupported);
+            assert!(e.first_hint().unwrap().contains("--systemd-cgroup"));
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use super::convert::{Weights, io_weight, swap_max};
 use super::devices::{Exception, Policy};
 use super::layout::{Layout, Mode};
-use super::place::not_a_unit;
 use serde::{Deserialize, Serialize};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Error, Kind, Result};
@@ -136,6 +135,12 @@ impl UnitPlan {
         push(&mut out, "CollectMode", Text("inactive-or-failed".into()));
         out
     }
+}
+
+fn not_a_unit(path: &str) -> Error {
+    Error::new(Kind::Invalid, "read cgroupsPath", format!("{path:?}"))
+        .because("systemd's manager wants SLICE:PREFIX:NAME")
+        .hint("for example system.slice:tare:name, or leave out --systemd-cgroup")
 }
 
 fn push(out: &mut Vec<Property>, name: &str, value: PropertyValue) {

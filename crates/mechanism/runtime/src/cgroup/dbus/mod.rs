@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
+const DAEMON: &str = "org.freedesktop.DBus";
 
 /// A connection.
 pub(super) struct Bus {
@@ -75,13 +76,20 @@ impl Bus {
 
     /// On a bus with a daemon: says who we are, and asks for the signals that systemd's own socket sends unasked.
     fn enter(&mut self) -> Result<()> {
-        const DAEMON: &str = "org.freedesktop.DBus";
-        self.call(Call::new(("/org/freedesktop/DBus", DAEMON), "Hello").to(DAEMON))?;
+        self.hello()?;
         let mut rule = Call::new(("/org/freedesktop/DBus", DAEMON), "AddMatch").to(DAEMON);
         rule.body.text("type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");
         self.call(rule)?;
         self.call(Call::new(("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"), "Subscribe"))?;
         Ok(())
+    }
+
+    /// Says who we are: the first call on a bus with a daemon.
+    ///
+    /// # Errors
+    /// As [`Bus::call`].
+    pub(super) fn hello(&mut self) -> Result<()> {
+        self.call(Call::new(("/org/freedesktop/DBus", DAEMON), "Hello").to(DAEMON)).map(|_| ())
     }
 
     /// Calls a method and waits for its answer.

@@ -44,8 +44,17 @@ fn hierarchy_of(controllers: &str) -> Option<Layout> {
     if let Some(there) = find() {
         return Some(there);
     }
-    if Layout::read().unwrap().mode() == Mode::V2 {
+    let mut host = Layout::read().unwrap();
+    if host.mode() == Mode::V2 {
         return None;
+    }
+    // cgroup2 has it, and hands it down, or somebody did once: it cannot be moved. Then the same is shown there.
+    if let Some(unified) = host.unified() {
+        let handed_down = std::fs::read_to_string(unified.mount_point.join("cgroup.subtree_control")).unwrap();
+        if names.iter().all(|n| handed_down.split_whitespace().any(|c| c == *n)) {
+            host.hierarchies.retain(|h| h.version == Version::V2);
+            return Some(host);
+        }
     }
     private_mounts();
     // Another test may have it in another combination, or in cgroup2, just now.
@@ -159,6 +168,12 @@ fn inside<T>(f: &Fixture, act: impl FnOnce() -> T) -> T {
 
 fn is_member(controller: &str) {
     let Some(f) = fixture(controller, &LinuxResources::default()) else { return };
+    if f.layout.mode() == Mode::V2 {
+        let out = f.spawn("cat /proc/self/cgroup").wait_with_output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        assert!(text.lines().any(|l| l == format!("0::{}", f.path)), "{text}");
+        return;
+    }
     let read = || std::fs::read_to_string("/proc/thread-self/cgroup").unwrap();
     let group_of = |text: &str| {
         let line = text.lines().find(|l| l.split(':').nth(1).unwrap().split(',').any(|c| c == controller)).unwrap();
@@ -435,7 +450,7 @@ fn perf_event_counts_who_is_in_the_group() {
     assert!(joined > 1_000_000, "{joined} ns");
 }
 
-/// The limit of reservations and of pages, as a group of its own on v1.
+/// The limits of reservations and of pages.
 #[test]
 fn hugetlb_refuses_and_counts() {
     let limit = LinuxHugepageLimit { page_size: "2MB".into(), limit: 0 };
@@ -443,15 +458,16 @@ fn hugetlb_refuses_and_counts() {
     let Some(f) = fixture("hugetlb", &limits) else { return };
     private_mounts();
     mount("none", "/media", "hugetlbfs", MountFlags::empty(), Some(c"pagesize=2M")).unwrap();
-    let file = std::fs::File::create("/media/x").unwrap();
-    let grow = || rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 2 << 20);
-    assert_eq!(f.group.statistics().unwrap().hugetlb["2MB"].failcnt, 0);
-    assert!(inside(&f, grow).is_err());
-    let dir = &f.group.members[0].dir;
-    if let Some(refused) = files::read(dir, "hugetlb.2MB.rsvd.failcnt").unwrap() {
-        assert_eq!(refused.trim(), "1", "the reservation was refused, and not for want of pages");
-        files::write(dir, "hugetlb.2MB.rsvd.limit_in_bytes", -1).unwrap();
-        assert!(inside(&f, grow).is_err());
+    let grow = || f.run("exec fallocate -l 2097152 /media/x 2> /dev/null").success();
+    let refused = || f.group.statistics().unwrap().hugetlb["2MB"].failcnt;
+    let m = &f.group.members[0];
+    assert_eq!(refused(), 0);
+    assert!(!grow());
+    // Refused as a reservation, and not for want of pages; without that limit, as a page.
+    if let Some(count) = files::read(&m.dir, "hugetlb.2MB.rsvd.failcnt").unwrap() {
+        assert_eq!(count.trim(), "1");
+        files::write(&m.dir, "hugetlb.2MB.rsvd.limit_in_bytes", -1).unwrap();
+        assert!(!grow());
     }
-    assert_eq!(f.group.statistics().unwrap().hugetlb["2MB"].failcnt, 1);
+    assert!(refused() >= 1);
 }
