@@ -4,6 +4,7 @@ use crate::log::Log;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tare_model::Result;
+use tare_runtime::cgroup::Manager;
 use tare_runtime::launch::{self, Protection};
 
 /// The global options.
@@ -30,6 +31,11 @@ impl Context {
             Protection::None(why) => self.log.debug(&why.to_string()),
         }
         Ok(())
+    }
+
+    /// Who makes groups.
+    pub(crate) fn manager(&self) -> Manager {
+        if self.systemd_cgroup { Manager::Systemd } else { Manager::Cgroupfs }
     }
 
     /// Whether to do without what only root may do. Looked up only when something was refused.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! directory made and locked        the name is taken
-//! config.json, state.json (pid 0)  what a killed create leaves can be removed from here on
-//! cgroup made, child cloned        the child performs its steps; hooks run at its rendezvous
+//! config.json                      what a killed create leaves can be removed from here on
+//! cgroups made, state.json (pid 0) they are the container's, with whoever is in them
+//! child cloned                     it performs its steps; hooks run at its rendezvous
 //! child at the gate
 //! terminal sent, state.json (pid), pid file
 //! lock released                    created
@@ -22,7 +23,7 @@ use rustix::io::Errno;
 use std::path::Path;
 use tare_model::runtime_spec::{Hooks, LinuxResources, Spec};
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Manager, Place};
+use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Place};
 use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
 use tare_runtime::plan::{self, Keyring};
 use tare_runtime::rdt;
@@ -196,13 +197,12 @@ impl Begun<'_> {
             plan.avoid_pivot();
         }
         let cgroup = self.plan_cgroup()?;
-        // Whoever finds a half-made container finds its group by this.
+        // Whoever finds a half-made container finds its groups by this; once they are known to be its own, by the state.
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
-        self.container.store()?;
-
         let rdt = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref());
         let rdt = rdt.map(|r| Ok((rdt::plan(r, &self.args.id)?, rdt::open()?))).transpose()?;
         let (mut handles, keeper) = self.make_cgroup(&cgroup)?;
+        self.container.store()?;
         let root = launch::open_root(&self.bundle.rootfs)?;
         let prepared = launch::prepare(&plan, root, std::mem::take(&mut handles.mounts))?;
         let mut terminal = prepared.master()?;
@@ -246,9 +246,8 @@ impl Begun<'_> {
     /// Decides on the groups, and notes them in the state.
     fn plan_cgroup(&mut self) -> Result<CgroupPlan> {
         let linux = self.bundle.spec.linux.as_ref();
-        let manager = if self.context.systemd_cgroup { Manager::Systemd } else { Manager::Cgroupfs };
         let path = linux.and_then(|l| l.cgroups_path.as_deref());
-        let place = Place::decide(Layout::read()?, manager, path, &self.args.id)?;
+        let place = Place::decide(Layout::read()?, self.context.manager(), path, &self.args.id)?;
         let none = LinuxResources::default();
         let plan = place.plan(linux.and_then(|l| l.resources.as_ref()).unwrap_or(&none))?;
         self.container.state.place = Some(place);
@@ -258,11 +257,13 @@ impl Begun<'_> {
     /// Makes the groups. Without root they may be out of reach: then the container stays in those of its caller.
     fn make_cgroup(&mut self, plan: &CgroupPlan) -> Result<(CgroupHandles, Option<Keeper>)> {
         let created = match cgroup::create(plan) {
-            Err(e) if e.kind() == Kind::Denied && self.context.is_rootless() => {
+            Ok(created) => created,
+            Err(e) => {
+                // Nothing there is the container's: neither to be removed, nor those who are in it to be killed.
                 self.container.state.place = None;
-                return Ok((CgroupHandles::default(), None));
+                let left_out = e.kind() == Kind::Denied && self.context.is_rootless();
+                return if left_out { Ok((CgroupHandles::default(), None)) } else { Err(e) };
             }
-            result => result?,
         };
         let spec = &self.bundle.spec;
         let Some(place) = &self.container.state.place else { return Ok((CgroupHandles::default(), None)) };

@@ -1,15 +1,16 @@
 //! Taking a container down: its processes, its groups, its directory. It goes on past failures and reports the first.
 
 use crate::context::Context;
-use crate::state::{Container, State, open_process};
+use crate::state::{CONFIG, Container, State, open_process, read};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, unlinkat};
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 use tare_kernel::process::pidfd_signal;
+use tare_model::runtime_spec::Spec;
 use tare_model::{Error, Kind, Result};
-use tare_runtime::cgroup::Place;
+use tare_runtime::cgroup::{Layout, Place};
 use tare_runtime::rdt::{self, RdtGroup};
 
 /// How long a killed process may take to be gone: it may be dying on a slow disk.
@@ -69,6 +70,23 @@ fn remove_rdt(group: &RdtGroup) -> Result<()> {
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Removes the groups that a `create` may have made before it noted that they are its own. They are only removed if nobody
+/// is in them: they may be somebody else's.
+pub(crate) fn remove_begun(context: &Context, dir: &OwnedFd, id: &str) {
+    let attempt = || -> Option<()> {
+        let text = read(dir, CONFIG).ok()??;
+        let spec: Spec = serde_json::from_slice(&text).ok()?;
+        let path = spec.linux?.cgroups_path;
+        let place = Place::decide(Layout::read().ok()?, context.manager(), path.as_deref(), id).ok()?;
+        if place.open().ok()?.processes().ok()?.is_empty() {
+            place.remove().ok()?;
+        }
+        Some(())
+    };
+    // Whatever is in the way, there is nothing of the container's to be told about.
+    let _ = attempt();
 }
 
 /// Everything of a container but its name, in the order in which nothing can come back.

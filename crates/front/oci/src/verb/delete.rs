@@ -31,8 +31,9 @@ fn delete(args: &DeleteArgs, context: &Context) -> Result<()> {
     let copy = dir.try_clone().during("open", &args.id)?;
     let container = match Container::in_dir(copy, &args.id) {
         Ok(container) => container,
-        // Left by a `create` that was killed before it had made anything but the directory.
+        // Left by a `create` that was killed before there was anything but the directory, and perhaps empty groups.
         Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Corrupt) => {
+            removal::remove_begun(context, &dir, &args.id);
             return removal::remove_directory(context, &dir, &args.id);
         }
         Err(e) => return Err(e),

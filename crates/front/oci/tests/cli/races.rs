@@ -109,3 +109,22 @@ fn a_start_killed_at_any_moment_leaves_created_or_running() {
         place.is_gone();
     }
 }
+
+#[test]
+fn a_create_that_is_refused_for_its_group_does_no_harm_to_who_is_in_it() {
+    let first = Place::new();
+    first.create();
+    first.ok(&["start", &first.id]);
+    let mut second = Place::new();
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"].clone();
+    let text = second.fails(&["create", "--bundle", &second.bundle(), &second.id]);
+    assert!(text.contains("exists already and holds"), "{text}");
+    assert!(!second.root().join(&second.id).exists());
+    // Nor does removing what a create has only begun.
+    std::fs::create_dir(second.root().join(&second.id)).unwrap();
+    std::fs::write(second.root().join(&second.id).join("config.json"), second.config.to_string()).unwrap();
+    second.ok(&["delete", "--force", &second.id]);
+    assert!(!second.root().join(&second.id).exists());
+    assert_eq!(first.status(), "running");
+    assert!(!first.groups().is_empty());
+}
