@@ -40,6 +40,14 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
         Err(_) if container.status()? == Status::Created => renameat(&container.dir, PASSING, &container.dir, GATE),
         _ => unlinkat(&container.dir, PASSING, AtFlags::empty()),
     };
+    let passed = passed.inspect_err(|e| {
+        // The program runs with a filter that nobody answers.
+        if e.operation() == launch::UNDELIVERED
+            && let Some(process) = container.process()
+        {
+            let _ = removal::kill_and_wait(&process);
+        }
+    });
     for warning in passed? {
         context.log.warn(&warning);
     }

@@ -2,12 +2,12 @@
 
 use super::identity::{Identity, Limit, die_with_parent};
 use super::label::{self, Label};
-use super::resolve::in_root;
 use super::status::Reporter;
 use crate::defence::{Defence, stands};
 use crate::plan::{Keyring, ProcessPlan};
 use crate::security::seccomp::Filter;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, openat2};
 use rustix::io::Errno;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -272,14 +272,25 @@ impl Become {
     }
 }
 
-/// chdir(2), but never through a link such as /proc/1/cwd or /proc/self/fd/3, which need not end beneath the root.
+/// chdir(2), but never through a link such as /proc/1/cwd or /proc/self/fd/3, which need not end beneath the root. All
+/// others do: the root directory is the container's, and the path is absolute.
 fn enter_directory(path: &str) -> rustix::io::Result<()> {
-    if !stands(Defence::WorkingDirectory) {
+    if path == "/" || !stands(Defence::WorkingDirectory) {
         return rustix::process::chdir(path);
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty())?;
-    rustix::process::fchdir(in_root(&root, path, OFlags::PATH | OFlags::DIRECTORY)?)
+    rustix::process::fchdir(open_inside(path, OFlags::PATH | OFlags::DIRECTORY)?)
+}
+
+/// Opens an absolute path of the container that the caller is in, through no link of procfs.
+pub(super) fn open_inside(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    for _ in 0..128 {
+        match openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+            // A rename elsewhere can cause it.
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 fn path_of(env: &[String]) -> &str {

@@ -1,8 +1,8 @@
 //! The user's home directory as the container's /etc/passwd has it.
 
-use super::resolve::in_root;
+use super::become_process::open_inside;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 
 /// `HOME=…` of a user, looked up in the container that the caller is in; `/` for one without an entry, as the other
 /// runtimes have it.
@@ -13,9 +13,7 @@ pub(super) fn of(uid: u32) -> String {
 
 /// The file, if it is one: a pipe in its place would never answer.
 fn passwd() -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).ok()?;
-    let file = in_root(root, "etc/passwd", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
+    let file = open_inside("/etc/passwd", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(file)
 }

@@ -17,6 +17,10 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use tare_model::{Error, Kind, Result};
 
+/// The operation of the error with which a descriptor could not be delivered: then the program may run already, and has to
+/// be ended by whoever gets the error.
+pub const UNDELIVERED: &str = "send to seccomp listener";
+
 /// A connection to the agent, and what it is told.
 #[derive(Debug)]
 pub struct Listener {
@@ -76,7 +80,7 @@ impl Listener {
                     control.clear();
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Error::io("send to seccomp listener", "notify descriptor", e)),
+                Err(e) => return Err(Error::io(UNDELIVERED, "notify descriptor", e)),
             }
         }
         Ok(())
@@ -115,7 +119,7 @@ pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result
 /// `Kind::Invalid` if there is none.
 pub(super) fn deliver(listener: Option<Listener>, notify: OwnedFd) -> Result<()> {
     let missing = || {
-        Error::new(Kind::Invalid, "hand over", "notify descriptor of the system call filter")
+        Error::new(Kind::Invalid, UNDELIVERED, "notify descriptor")
             .because("nobody was named to answer its notifications")
     };
     listener.ok_or_else(missing)?.deliver(notify)

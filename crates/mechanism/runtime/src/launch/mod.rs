@@ -56,7 +56,7 @@ pub use handles::{CgroupHandles, CgroupMount, Prepared, Terminal, cgroup_mounts,
 pub use identity::raise_ceilings;
 pub use idmap::{id_map_namespace, map_ids_with};
 pub use join::foreign_namespaces;
-pub use listener::Listener;
+pub use listener::{Listener, UNDELIVERED};
 pub use protect::{Protection, check_preserved, protect_executable};
 pub use resolve::{in_root, mkdir_in_root};
 pub use status::{Said, parse};
