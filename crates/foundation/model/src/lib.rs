@@ -6,6 +6,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod id_map;
 pub mod image;
 pub mod reference;
 pub mod runtime_spec;

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::io::{self, BufReader, Read};
 use tare_format::layer::{clean_path, show};
 use tare_format::{EntryKind, tar};
+use tare_model::id_map::IdMaps;
 use tare_model::{Error, Kind, Result};
 
 /// Who owns what is unpacked.
@@ -34,9 +35,11 @@ pub enum Replace {
 
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Copy)]
-pub struct ExtractOptions {
+pub struct ExtractOptions<'a> {
     /// Who owns what is unpacked.
     pub ownership: Ownership,
+    /// The owners are a container's: they are given as the host has them.
+    pub owners: Option<&'a IdMaps>,
     /// Directory against file.
     pub replace: Replace,
 }
@@ -47,7 +50,7 @@ pub struct ExtractOptions {
 ///
 /// # Errors
 /// `Kind::NotFound` when `path` is no directory; `Kind::Invalid` for malformed entries; what the kernel reports.
-pub fn extract_into(root: BorrowedFd<'_>, path: &[u8], archive: &mut dyn Read, options: &ExtractOptions) -> Result<()> {
+pub fn extract_into(root: BorrowedFd<'_>, path: &[u8], archive: &mut dyn Read, options: &ExtractOptions<'_>) -> Result<()> {
     let base = path.strip_prefix(b"/").unwrap_or(path);
     let whole = [b"./", base].concat();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -67,6 +70,14 @@ pub fn extract_into(root: BorrowedFd<'_>, path: &[u8], archive: &mut dyn Read, o
         }
         if let Ownership::Fixed { uid, gid } = options.ownership {
             (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(maps) = options.owners {
+            let nobody = || {
+                let owner = format!("{}:{}", entry.uid, entry.gid);
+                Error::new(Kind::Invalid, "set owner of", show(&entry.path))
+                    .because(format!("the container's user namespace has no {owner}"))
+            };
+            (entry.uid, entry.gid) = maps.to_host(entry.uid, entry.gid).ok_or_else(nobody)?;
         }
         if entry.kind != EntryKind::Hardlink {
             tree.put(entry, &mut archive.content())?;
