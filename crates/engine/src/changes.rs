@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::request::{CommitRequest, MountKind, Source};
 use crate::rootfs::INIT_PATHS;
 use crate::view::{Change, State};
-use crate::{Engine, apply_changes};
+use crate::{Engine, apply_changes, userns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -130,7 +130,10 @@ impl Engine {
             rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path.display(), e))
         };
         Ok(Stack {
-            upper: open(&self.dirs(&record.id).upper())?,
+            upper: match &record.ids {
+                Some(ids) => userns::unmapped(&self.dirs(&record.id).upper(), ids)?,
+                None => open(&self.dirs(&record.id).upper())?,
+            },
             lowers: self.lowers(record)?.iter().map(|p| open(p)).collect::<Result<_>>()?,
         })
     }

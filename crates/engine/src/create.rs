@@ -88,11 +88,13 @@ impl Engine {
             std::net::IpAddr::V6(_) => None,
         });
         self.fault("reserve")?;
+        let choosing = self.choose_ids(&mut record)?;
         if matches!(record.request.source, Source::Image(_)) {
             self.make_upper(&dirs, &record)?;
         }
         let durable = if durability == Durability::Durable { Durable::Yes } else { Durable::No };
         write_json(&dirs.state, "config.json", &record, durable)?;
+        drop(choosing);
         self.fault("config")?;
         undo.commit();
         Ok(Made { record, lock })
@@ -149,6 +151,7 @@ impl Engine {
             mounts: mounts(request, &defaults)?,
             address: None,
             capabilities: capabilities.0,
+            ids: None,
             request: request.clone(),
             defaults,
             hostname,
@@ -233,6 +236,11 @@ impl Engine {
         };
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
             .during("set mode of", upper.display())?;
+        let owner = record.ids.as_ref().map_or(Some((uid, gid)), |ids| ids.to_host(uid, gid));
+        let (uid, gid) = owner.ok_or_else(|| {
+            Error::new(Kind::Invalid, "make", upper.display())
+                .because(format!("the image's / belongs to {uid}:{gid}, which the container's user namespace lacks"))
+        })?;
         if (uid, gid) != (0, 0) {
             std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).during("set owner of", upper.display())?;
         }

@@ -94,6 +94,9 @@ impl Engine {
             namespaces: launch::foreign_namespaces(pid)?,
         };
         let (stdio, terminal, mut session) = streams(request, root.as_fd(), init)?;
+        if let Some(stdio) = &stdio {
+            crate::start::stdio_belongs_inside(stdio, self.dirs(&view.id).record()?.ids.as_ref())?;
+        }
         let Created { attach, unified, .. } = self.group(&view.cgroup)?.attach()?;
         let cgroup = CgroupHandles { attach, unified, mounts: Vec::new() };
         let running = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?.release()?;

@@ -34,6 +34,7 @@ mod streams;
 mod supervise;
 mod time;
 mod top;
+mod userns;
 mod users;
 pub mod view;
 mod volumes;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tare_model::id_map::IdMaps;
 use tare_model::image::RunConfig;
 use tare_model::{Context, Digest, Error, Kind, Result};
 
@@ -50,6 +51,9 @@ pub(crate) struct Record {
     pub(crate) address: Option<Ipv4Addr>,
     /// Capability mask of the bounding set.
     pub(crate) capabilities: u64,
+    /// Its ids, if it has a user namespace of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ids: Option<IdMaps>,
 }
 
 /// One mount, its source decided.

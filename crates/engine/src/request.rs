@@ -76,6 +76,8 @@ pub struct RunRequest {
     pub uts: NamespaceMode,
     /// Cgroup namespace.
     pub cgroupns: NamespaceMode,
+    /// User namespace.
+    pub userns: UserNamespace,
     /// Network.
     pub network: NetworkMode,
     /// Ports to publish.
@@ -88,6 +90,27 @@ pub struct RunRequest {
     pub stop_timeout: Option<u32>,
     /// Remove it, and its anonymous volumes, when it ends.
     pub remove: bool,
+}
+
+/// Which users of the host a container's users are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserNamespace {
+    /// The same: the host's user namespace.
+    #[default]
+    Host,
+    /// None of the host's: a range of ids that no other container has.
+    Private {
+        /// How many ids, from 0 on; 65,536 where absent.
+        size: Option<u32>,
+    },
+    /// As `Private`, but for one: the caller.
+    KeepId {
+        /// The caller's user id inside; the same as outside where absent.
+        uid: Option<u32>,
+        /// The caller's group id inside; the same as outside where absent.
+        gid: Option<u32>,
+    },
 }
 
 /// Where a root filesystem comes from.
@@ -131,6 +154,9 @@ pub enum MountKind {
         propagation: Option<Propagation>,
         /// Also bind what is mounted below the source.
         recursive: bool,
+        /// In a user namespace, show owners as the container's ids of the same number.
+        #[serde(default)]
+        map_ids: bool,
     },
     /// A named volume, made if missing; anonymous where the name is absent.
     Volume {
@@ -150,6 +176,17 @@ pub enum MountKind {
         /// Further mount options: `exec`, `uid=…`, ….
         options: Vec<String>,
     },
+}
+
+impl MountKind {
+    /// Whether it shows a container with a user namespace its owners as ids of the same number there.
+    pub fn maps_ids(&self) -> bool {
+        match self {
+            MountKind::Bind { map_ids, .. } => *map_ids,
+            MountKind::Volume { .. } => true,
+            MountKind::Tmpfs { .. } => false,
+        }
+    }
 }
 
 /// How mount events travel between a bind mount and its source.

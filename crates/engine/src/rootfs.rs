@@ -6,7 +6,7 @@
 
 use crate::record::{Dirs, Record};
 use crate::request::Source;
-use crate::{Engine, compat};
+use crate::{Engine, compat, userns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{
@@ -26,13 +26,32 @@ const INIT_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 impl Engine {
     /// Mounts the container's root, detached: visible nowhere until somebody moves it.
     pub(crate) fn mount_root(&self, record: &Record) -> Result<OwnedFd> {
-        let dirs = self.dirs(&record.id);
         match &record.request.source {
-            Source::Rootfs(path) => bind_root(path),
+            Source::Rootfs(path) => {
+                let root = bind_root(path)?;
+                record.ids.iter().try_for_each(|ids| userns::map(&root, ids, path))?;
+                Ok(root)
+            }
             Source::Image(_) => {
-                let lowers = self.lowers(record)?;
-                let volatile = record.request.remove;
-                overlay(&lowers, Some((&dirs.state.join("upper"), &dirs.state.join("work"))), volatile)
+                let dirs = self.dirs(&record.id);
+                let changes = Changes::Writable { upper: &dirs.upper(), work: &dirs.state.join("work") };
+                self.mount_layers(record, changes, record.request.remove)
+            }
+        }
+    }
+
+    /// The container's layers and its changes on them, as its users see them.
+    pub(crate) fn mount_layers(&self, record: &Record, changes: Changes<'_>, volatile: bool) -> Result<OwnedFd> {
+        let plain = self.lowers(record)?;
+        let (mut lowers, _held) = match &record.ids {
+            Some(ids) => Engine::mapped_lowers(&plain, ids)?,
+            None => (plain, Vec::new()),
+        };
+        match changes {
+            Changes::Writable { upper, work } => overlay(&lowers, Some((upper, work)), volatile),
+            Changes::ReadOnly { upper } => {
+                lowers.insert(0, upper.to_owned());
+                overlay(&lowers, None, false)
             }
         }
     }
@@ -103,6 +122,23 @@ impl Engine {
             }
         }
     }
+}
+
+/// What lies over a container's layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Changes<'a> {
+    /// Directories of an overlay.
+    Writable {
+        /// Its changes.
+        upper: &'a Path,
+        /// Its scratch.
+        work: &'a Path,
+    },
+    /// A directory of changes, for looking at.
+    ReadOnly {
+        /// Its changes.
+        upper: &'a Path,
+    },
 }
 
 /// What the stack shows at a path of one component, without a mount.
@@ -180,16 +216,27 @@ pub(crate) fn copy_up(root: &OwnedFd, target: &str, data: &Path) -> Result<()> {
     tare_store::layer::copy_tree(from.as_fd(), to.as_fd()).during("fill volume", data.display())
 }
 
-/// Fills the container's volumes that want it, before anything runs.
-pub(crate) fn fill_volumes(root: &OwnedFd, record: &Record) -> Result<()> {
-    for mount in &record.mounts {
-        if let crate::request::MountKind::Volume { copy_up: true, subpath: None, .. } = &mount.request.kind
-            && let Some(source) = &mount.source
-        {
-            copy_up(root, &mount.request.target, source)?;
+impl Engine {
+    /// Fills the container's volumes that want it, before anything runs.
+    pub(crate) fn fill_volumes(&self, root: &OwnedFd, record: &Record) -> Result<()> {
+        let mut stored = None;
+        for mount in &record.mounts {
+            if let crate::request::MountKind::Volume { copy_up: true, subpath: None, .. } = &mount.request.kind
+                && let Some(source) = &mount.source
+            {
+                let from = match (&record.ids, &record.request.source) {
+                    // A volume holds owners as an image does, not as this container's range shows them.
+                    (Some(_), Source::Image(_)) => match &stored {
+                        Some(image) => image,
+                        None => stored.insert(self.mount_image(&record.layers)?),
+                    },
+                    _ => root,
+                };
+                copy_up(from, &mount.request.target, source)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Dirs {

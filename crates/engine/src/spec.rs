@@ -6,9 +6,10 @@ use crate::users::Identity;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tare_kernel::capability::Set;
+use tare_model::id_map::IdMaps;
 use tare_model::runtime_spec::{
-    Linux, LinuxDevice, LinuxDeviceCgroup, LinuxNamespace, LinuxResources, Mount, NamespaceKind, PosixRlimit, Process,
-    Root, Spec, User, VERSION,
+    Linux, LinuxDevice, LinuxDeviceCgroup, LinuxIdMapping, LinuxNamespace, LinuxResources, Mount, NamespaceKind,
+    PosixRlimit, Process, Root, Spec, User, VERSION,
 };
 use tare_runtime::cgroup;
 use tare_runtime::security::{capability, seccomp};
@@ -65,8 +66,10 @@ pub(crate) fn spec(record: &Record, identity: &Identity, facts: &Facts, cgroup: 
     let mut sysctl = r.sysctls.clone();
     if owns(NamespaceKind::Network) {
         // As docker: no capability is needed for ping and for ports below 1024.
+        let last = record.ids.as_ref().map_or(i32::MAX as u32, |ids| first_gap(&ids.gid) - 1);
+        let range = format!("0 {last}");
         for (key, value) in
-            [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
+            [("net.ipv4.ping_group_range", range.as_str()), ("net.ipv4.ip_unprivileged_port_start", "0")]
         {
             sysctl.entry(key.to_owned()).or_insert_with(|| value.to_owned());
         }
@@ -86,6 +89,8 @@ pub(crate) fn spec(record: &Record, identity: &Identity, facts: &Facts, cgroup: 
             resources: Some(resources(record, facts)),
             cgroups_path: Some(cgroup.to_owned()),
             namespaces,
+            uid_mappings: record.ids.as_ref().map(|ids| ids.uid.clone()).unwrap_or_default(),
+            gid_mappings: record.ids.as_ref().map(|ids| ids.gid.clone()).unwrap_or_default(),
             devices: facts.devices.clone(),
             seccomp: match &r.security.seccomp {
                 Seccomp::Default if confined => Some(seccomp::default_profile(Set(record.capabilities))),
@@ -124,6 +129,7 @@ fn namespaces(record: &Record, facts: &Facts) -> Vec<LinuxNamespace> {
         by_mode(NamespaceKind::Cgroup, &r.cgroupns),
         uts,
         network,
+        record.ids.as_ref().and_then(|_| own(NamespaceKind::User)),
     ]
     .into_iter()
     .flatten()
@@ -216,8 +222,18 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 fn mounts(record: &Record, facts: &Facts) -> Vec<Mount> {
     let r = &record.request;
     let ro = if r.privileged { "rw" } else { "ro" };
+    let foreign = |mode: bool| mode && record.ids.is_some();
+    // A user namespace can only mount what shows namespaces of its own: of others, it gets what is mounted there.
+    let proc = match foreign(r.pid != NamespaceMode::Private) {
+        true => mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"]),
+        false => mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+    };
+    let sys = match foreign(!matches!(r.network, NetworkMode::Bridge | NetworkMode::None)) {
+        true => mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", &format!("r{ro}")]),
+        false => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", ro]),
+    };
     let mut out = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        proc,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount(
             "/dev/pts",
@@ -225,7 +241,7 @@ fn mounts(record: &Record, facts: &Facts) -> Vec<Mount> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", ro]),
+        sys,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", ro]),
     ];
     out.extend(ipc_mounts(record));
@@ -239,15 +255,36 @@ fn mounts(record: &Record, facts: &Facts) -> Vec<Mount> {
         if !record.mounts.iter().any(|m| m.request.target == target) {
             let source = facts.files.join(name);
             let ro = if r.read_only { "ro" } else { "rw" };
-            out.push(mount(&target, "bind", &source.display().to_string(), &["bind", "rprivate", ro]));
+            let file = mount(&target, "bind", &source.display().to_string(), &["bind", "rprivate", ro]);
+            out.push(mapped(file, record.ids.as_ref()));
         }
     }
     for m in &record.mounts {
         // What stands for the system's own gives way.
         out.retain(|system| system.destination != m.request.target);
-        out.push(asked_mount(m));
+        let ids = record.ids.as_ref().filter(|_| m.request.kind.maps_ids());
+        out.push(mapped(asked_mount(m), ids));
     }
     out
+}
+
+/// A bind mount that shows owners as ids of the container.
+fn mapped(mut mount: Mount, ids: Option<&IdMaps>) -> Mount {
+    if let Some(ids) = ids {
+        mount.options.push("idmap".to_owned());
+        mount.uid_mappings.clone_from(&ids.uid);
+        mount.gid_mappings.clone_from(&ids.gid);
+    }
+    mount
+}
+
+/// The lowest id that is not mapped.
+fn first_gap(maps: &[LinuxIdMapping]) -> u32 {
+    let mut gap = 0;
+    while let Some(m) = maps.iter().find(|m| m.container_id <= gap && gap < m.container_id.saturating_add(m.size)) {
+        gap = m.container_id.saturating_add(m.size);
+    }
+    gap.max(1)
 }
 
 /// /dev/shm and /dev/mqueue: of the IPC namespace that the container is in. Those of another container are found by

@@ -22,7 +22,7 @@ use crate::streams::{Ends, pipes};
 use crate::supervise::Handover;
 use crate::users;
 use crate::view::State;
-use crate::{Engine, device, network, rootfs, time};
+use crate::{Engine, device, network, time};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
@@ -30,6 +30,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 use tare_kernel::process::{self, ExecArray, Namespaces};
+use tare_model::id_map::IdMaps;
 use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
@@ -202,7 +203,7 @@ impl Engine {
         let dirs = self.dirs(&record.id);
         self.fault("lock")?;
         let root = self.mount_root(record)?;
-        rootfs::fill_volumes(&root, record)?;
+        self.fill_volumes(&root, record)?;
         self.fault("rootfs")?;
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
         self.write_etc(record, &dirs.state)?;
@@ -317,6 +318,7 @@ impl Engine {
             (None, Ends::default())
         } else {
             let (stdio, ends) = pipes(prepared.record.request.stdin)?;
+            stdio_belongs_inside(&stdio, prepared.record.ids.as_ref())?;
             (Some(stdio), ends)
         };
         let cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
@@ -483,6 +485,20 @@ fn still_there(process: &OwnedFd) -> Result<()> {
         Error::new(Kind::State, "join container", "")
             .because("the container whose namespaces are shared has just ended")
     })
+}
+
+/// Gives the standard streams to root of a container's user namespace: whoever is inside may open /dev/stdout again.
+pub(crate) fn stdio_belongs_inside(stdio: &launch::Stdio, ids: Option<&IdMaps>) -> Result<()> {
+    let Some((uid, gid)) = ids.and_then(|ids| ids.to_host(0, 0)) else { return Ok(()) };
+    let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
+    for fd in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
+        let stat = rustix::fs::fstat(fd).map_err(|e| Error::io("look at", "standard stream", e))?;
+        // A device is everybody's.
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
+            rustix::fs::fchown(fd, owner.0, owner.1).map_err(|e| Error::io("give", "standard stream", e))?;
+        }
+    }
+    Ok(())
 }
 
 /// What the launcher holds of a running container.

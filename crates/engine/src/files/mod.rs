@@ -55,7 +55,7 @@ impl Engine {
     /// What the kernel and `out` report.
     pub fn export(&self, name: &str, out: &mut dyn Write) -> Result<()> {
         let root = self.open_root(name, Mounts::Without)?;
-        tar_tree(root.fd(), b"", &TreeOptions::default(), out).map_err(|e| e.during("export container", name))
+        tar_tree(root.fd(), b"", &owners_inside(&root), out).map_err(|e| e.during("export container", name))
     }
 
     /// What a path inside a container is; `None` if there is nothing. A link is followed if the path ends with `/`.
@@ -81,7 +81,7 @@ impl Engine {
         let node = source(open_inside(&root, path, follow_links), name, path)?;
         let stat = stat(&node, path)?;
         let entry = if wants_contents(path) { "" } else { &stat.name };
-        tar_tree(node.as_fd(), entry.as_bytes(), &TreeOptions::default(), out)?;
+        tar_tree(node.as_fd(), entry.as_bytes(), &owners_inside(&root), out)?;
         Ok(stat)
     }
 
@@ -92,7 +92,7 @@ impl Engine {
     /// `Kind::NotFound` if there is no such directory; `Kind::Invalid` for malformed archives.
     pub fn copy_in(&self, name: &str, path: &str, archive: &mut dyn Read, keep_owners: bool) -> Result<()> {
         let root = self.open_root(name, Mounts::With)?;
-        extract_into(root.fd(), path.as_bytes(), archive, &into_container(keep_owners))
+        extract_into(root.fd(), path.as_bytes(), archive, &into_container(&root, keep_owners))
             .map_err(|e| e.during("copy to container", name))
     }
 
@@ -110,8 +110,8 @@ impl Engine {
         let host = open_root_of_host()?;
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let ownership = if options.archive { Ownership::Archive } else { Ownership::Fixed { uid, gid } };
-        let options = ExtractOptions { ownership, replace: Replace::SameSort };
-        transfer(node.as_fd(), &place, host.as_fd(), &options)
+        let options = ExtractOptions { ownership, owners: None, replace: Replace::SameSort };
+        transfer(node.as_fd(), &place, &owners_inside(&root), host.as_fd(), &options)
     }
 
     /// Copies from the host to a container, by the same rules.
@@ -125,13 +125,19 @@ impl Engine {
         let stat = stat(&node, &text)?;
         let root = self.open_root(name, Mounts::With)?;
         let place = place(&stat, wants_contents(&text), Target::inside(&root, path)?)?;
-        transfer(node.as_fd(), &place, root.fd(), &into_container(options.archive))
+        let into = into_container(&root, options.archive);
+        transfer(node.as_fd(), &place, &TreeOptions::default(), root.fd(), &into)
     }
 }
 
-fn into_container(keep_owners: bool) -> ExtractOptions {
+/// Owners leave a container as it has them.
+fn owners_inside(root: &RootView) -> TreeOptions<'_> {
+    TreeOptions { owners: root.ids(), ..TreeOptions::default() }
+}
+
+fn into_container(root: &RootView, keep_owners: bool) -> ExtractOptions<'_> {
     let ownership = if keep_owners { Ownership::Archive } else { Ownership::Fixed { uid: 0, gid: 0 } };
-    ExtractOptions { ownership, replace: Replace::SameSort }
+    ExtractOptions { ownership, owners: root.ids(), replace: Replace::SameSort }
 }
 
 fn open_root_of_host() -> Result<OwnedFd> {
@@ -271,14 +277,20 @@ fn place(source: &Stat, contents: bool, target: Target) -> Result<Place> {
 }
 
 /// Archives and unpacks at once.
-fn transfer(node: BorrowedFd<'_>, place: &Place, into: BorrowedFd<'_>, options: &ExtractOptions) -> Result<()> {
+fn transfer(
+    node: BorrowedFd<'_>,
+    place: &Place,
+    from: &TreeOptions<'_>,
+    into: BorrowedFd<'_>,
+    options: &ExtractOptions<'_>,
+) -> Result<()> {
     let (read_end, write_end) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::io("create", "pipe", e))?;
     let directory = place.directory.as_os_str().as_bytes();
     std::thread::scope(|scope| {
         let written = scope.spawn(|| {
             let mut out = std::io::BufWriter::with_capacity(64 << 10, File::from(write_end));
-            tar_tree(node, &place.name, &TreeOptions::default(), &mut out)?;
+            tar_tree(node, &place.name, from, &mut out)?;
             out.flush().map_err(|e| Error::io("copy", "", e))
         });
         let mut archive = File::from(read_end);

@@ -12,14 +12,16 @@
 
 use crate::record::{Mounted, Record};
 use crate::request::{MountKind, Source};
+use crate::rootfs::Changes;
 use crate::view::State;
-use crate::{Engine, rootfs};
+use crate::{Engine, userns};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use std::path::{Path, PathBuf};
 use tare_kernel::mount::{Attributes, PRIVATE, RDONLY, set_attributes};
 use tare_kernel::process::{Namespaces, setns, unshare};
+use tare_model::id_map::IdMaps;
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::launch::{in_root, mkdir_in_root};
 
@@ -34,6 +36,8 @@ pub(super) enum Mounts {
 #[derive(Debug)]
 pub(super) struct RootView {
     root: OwnedFd,
+    /// What the host's owners are inside.
+    ids: Option<IdMaps>,
     /// Mounts live as long as their namespace.
     _namespace: Option<OwnedFd>,
     _rest: Option<Rest>,
@@ -57,6 +61,10 @@ impl RootView {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+
+    pub(super) fn ids(&self) -> Option<&IdMaps> {
+        self.ids.as_ref()
+    }
 }
 
 impl Engine {
@@ -64,13 +72,13 @@ impl Engine {
     pub(super) fn open_root(&self, name: &str, mounts: Mounts) -> Result<RootView> {
         let (row, record) = self.find(name)?;
         match self.observe(&row)?.state {
-            State::Running | State::Paused => self.running_root(&row.id, mounts),
+            State::Running | State::Paused => self.running_root(&row.id, record.ids, mounts),
             State::Created | State::Exited => self.resting_root(&record, mounts),
         }
         .during("open root of container", name)
     }
 
-    fn running_root(&self, id: &str, mounts: Mounts) -> Result<RootView> {
+    fn running_root(&self, id: &str, ids: Option<IdMaps>, mounts: Mounts) -> Result<RootView> {
         let (pidfd, view) = self.running(id, "open root of container")?;
         let proc = Path::new("/proc").join(view.pid.unwrap_or_default().to_string());
         let root = match mounts {
@@ -95,7 +103,7 @@ impl Engine {
         // The number was this container's when it was looked up, and still is: so it was in between.
         let gone = || Error::new(Kind::State, "open root of container", &view.name).because("it has just ended");
         tare_kernel::process::pidfd_signal(pidfd.as_fd(), 0).map_err(|_| gone())?;
-        Ok(RootView { root, _namespace: None, _rest: None })
+        Ok(RootView { root, ids, _namespace: None, _rest: None })
     }
 
     fn resting_root(&self, record: &Record, mounts: Mounts) -> Result<RootView> {
@@ -107,22 +115,21 @@ impl Engine {
         let lock = dirs.lock_within(std::time::Duration::from_millis(50))?.ok_or_else(busy)?;
         let rest = Rest { run: dirs.run.clone(), _lock: lock };
         let root = match (&record.request.source, mounts) {
-            (Source::Rootfs(path), _) => rootfs::bind_root(path)?,
+            (Source::Rootfs(_), _) => self.mount_root(record)?,
             (Source::Image(_), Mounts::With) => {
-                let upper = (&*dirs.upper(), &*dirs.state.join("work"));
+                let changes = Changes::Writable { upper: &dirs.upper(), work: &dirs.state.join("work") };
                 // Never volatile: that would forbid the start, which makes a mount of its own.
-                rootfs::overlay(&self.lowers(record)?, Some(upper), false)?
+                self.mount_layers(record, changes, false)?
             }
             (Source::Image(_), Mounts::Without) => {
-                let layers = [vec![dirs.upper()], self.lowers(record)?].concat();
-                rootfs::overlay(&layers, None, false)?
+                self.mount_layers(record, Changes::ReadOnly { upper: &dirs.upper() }, false)?
             }
         };
         let namespace = match mounts {
             Mounts::With => Some(assemble(&root, &dirs.run, record)?),
             Mounts::Without => None,
         };
-        Ok(RootView { root, _namespace: namespace, _rest: Some(rest) })
+        Ok(RootView { root, ids: record.ids.clone(), _namespace: namespace, _rest: Some(rest) })
     }
 }
 
@@ -137,7 +144,7 @@ fn assemble(root: &OwnedFd, at: &Path, record: &Record) -> Result<OwnedFd> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(root, "", CWD, at, flags).map_err(|e| Error::io("attach", "root filesystem", e))?;
         for mounted in &record.mounts {
-            attach(root, mounted).during("mount", &mounted.request.target)?;
+            attach(root, mounted, record.ids.as_ref()).during("mount", &mounted.request.target)?;
         }
         if record.request.read_only {
             let attributes = Attributes { set: RDONLY, ..Default::default() };
@@ -151,7 +158,7 @@ fn assemble(root: &OwnedFd, at: &Path, record: &Record) -> Result<OwnedFd> {
     built
 }
 
-fn attach(root: &OwnedFd, mounted: &Mounted) -> Result<()> {
+fn attach(root: &OwnedFd, mounted: &Mounted, ids: Option<&IdMaps>) -> Result<()> {
     let (Some(source), false) = (&mounted.source, matches!(mounted.request.kind, MountKind::Tmpfs { .. })) else {
         // Memory holds nothing while nothing runs.
         return Ok(());
@@ -164,6 +171,9 @@ fn attach(root: &OwnedFd, mounted: &Mounted) -> Result<()> {
     let set = if mounted.request.read_only { RDONLY } else { 0 };
     set_attributes(tree.as_fd(), c"", Attributes { set, ..Default::default() }, true)
         .during("set attributes of", source.display())?;
+    if let (Some(ids), true) = (ids, mounted.request.kind.maps_ids()) {
+        userns::map(&tree, ids, source)?;
+    }
     let target = place(root, &mounted.request.target, &tree)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&tree, "", &target, "", flags).map_err(|e| Error::io("attach", source.display(), e))

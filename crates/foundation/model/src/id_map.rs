@@ -42,11 +42,8 @@ impl IdMaps {
     #[must_use]
     pub fn reversed(&self) -> IdMaps {
         let turn = |maps: &[LinuxIdMapping]| {
-            let turned = |m: &LinuxIdMapping| LinuxIdMapping {
-                container_id: m.host_id,
-                host_id: m.container_id,
-                size: m.size,
-            };
+            let turned =
+                |m: &LinuxIdMapping| LinuxIdMapping { container_id: m.host_id, host_id: m.container_id, size: m.size };
             maps.iter().map(turned).collect()
         };
         IdMaps { uid: turn(&self.uid), gid: turn(&self.gid) }

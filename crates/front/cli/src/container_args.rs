@@ -188,4 +188,7 @@ pub(crate) struct IsolationArgs {
     /// Cgroup namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE")]
     pub(crate) cgroupns: Option<String>,
+    /// User namespace: host, private[:size=N] or keep-id[:uid=N,gid=N]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) userns: Option<String>,
 }

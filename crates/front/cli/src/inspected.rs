@@ -1,7 +1,9 @@
 //! What `inspect` prints: docker's documents, so that scripts written for it work.
 
 use serde_json::{Map, Value, json};
-use tare_engine::request::{MountKind, MountRequest, NamespaceMode, NetworkMode, PortRequest, RunRequest, Seccomp};
+use tare_engine::request::{
+    MountKind, MountRequest, NamespaceMode, NetworkMode, PortRequest, RunRequest, Seccomp, UserNamespace,
+};
 use tare_engine::view::{Container, State, Volume};
 use tare_model::Reference;
 use tare_store::Image;
@@ -93,6 +95,18 @@ fn config(c: &Container) -> Value {
     })
 }
 
+fn user_namespace(mode: UserNamespace) -> String {
+    let word = |name: &str, n: Option<u32>| n.map(|n| format!("{name}={n}"));
+    let (mode, options) = match mode {
+        // docker's word for it is none at all.
+        UserNamespace::Host => return String::new(),
+        UserNamespace::Private { size } => ("private", vec![word("size", size)]),
+        UserNamespace::KeepId { uid, gid } => ("keep-id", vec![word("uid", uid), word("gid", gid)]),
+    };
+    let options: Vec<String> = options.into_iter().flatten().collect();
+    if options.is_empty() { mode.to_owned() } else { format!("{mode}:{}", options.join(",")) }
+}
+
 fn host_config(c: &Container) -> Value {
     let r = &c.request;
     let memory = r.limits.memory.clone().unwrap_or_default();
@@ -110,6 +124,7 @@ fn host_config(c: &Container) -> Value {
         "IpcMode": namespace(&r.ipc),
         "PidMode": namespace(&r.pid),
         "UTSMode": namespace(&r.uts),
+        "UsernsMode": user_namespace(r.userns),
         "GroupAdd": r.groups,
         "Privileged": r.privileged,
         "ReadonlyRootfs": r.read_only,

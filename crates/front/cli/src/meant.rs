@@ -2,7 +2,7 @@
 
 use crate::container_args::ContainerArgs;
 use crate::parse::limits::Swap;
-use crate::parse::{bad, device, env, mount, network, port, seccomp, security, ulimit, volume};
+use crate::parse::{bad, device, env, mount, network, port, seccomp, security, ulimit, userns, volume};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tare_engine::request::{MountRequest, NamespaceMode, NetworkMode, RunRequest, Security, Source};
@@ -66,6 +66,7 @@ pub(crate) fn request(args: &ContainerArgs, caller: &Caller<'_>) -> Result<RunRe
         ipc: mode("--ipc", &isolation.ipc)?,
         uts: mode("--uts", &isolation.uts)?,
         cgroupns: mode("--cgroupns", &isolation.cgroupns)?,
+        userns: isolation.userns.as_deref().map(userns::parse).transpose()?.unwrap_or_default(),
         network,
         ports: each(&args.network.publish, port::parse)?,
         expose: each(&args.network.expose, port::expose)?,

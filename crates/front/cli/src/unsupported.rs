@@ -24,7 +24,7 @@ pub(crate) fn sentence(flag: &str) -> Option<String> {
 
 const WINDOWS: [&str; 5] = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"];
 
-const NOT_YET: [&str; 66] = [
+const NOT_YET: [&str; 65] = [
     "--add-host",
     "--attach",
     "-a",
@@ -86,7 +86,6 @@ const NOT_YET: [&str; 66] = [
     "--tree",
     "--uidmap",
     "--use-api-socket",
-    "--userns",
     "--volume-driver",
     "--volumes-from",
     "--net-alias",

@@ -9,6 +9,7 @@ pub(crate) mod port;
 pub(crate) mod seccomp;
 pub(crate) mod security;
 pub(crate) mod ulimit;
+pub(crate) mod userns;
 pub(crate) mod volume;
 
 use tare_model::{Error, Kind};

@@ -16,6 +16,7 @@ struct Typed {
     read_only: bool,
     propagation: Option<Propagation>,
     non_recursive: bool,
+    map_ids: bool,
     create: bool,
     no_copy: bool,
     subpath: Option<String>,
@@ -88,6 +89,10 @@ impl Typed {
                     }
                 };
             }
+            "idmap" => {
+                special("bind");
+                self.map_ids = flag()?;
+            }
             "create" | "bind-create-src" => {
                 special("bind");
                 self.create = flag()?;
@@ -132,6 +137,7 @@ impl Typed {
             create: self.create,
             propagation: self.propagation,
             recursive: !self.non_recursive,
+            map_ids: self.map_ids,
         })
     }
 
@@ -239,7 +245,7 @@ mod tests {
 
     #[test]
     fn each_type_has_its_keys() {
-        let m = at("type=bind,src=./x,dst=/y,ro,bind-propagation=rshared,bind-nonrecursive,create").unwrap();
+        let m = at("type=bind,src=./x,dst=/y,ro,bind-propagation=rshared,bind-nonrecursive,create,idmap").unwrap();
         assert!(m.read_only);
         assert_eq!(
             m.kind,
@@ -247,7 +253,8 @@ mod tests {
                 source: "/w/x".into(),
                 create: true,
                 propagation: Some(Propagation::Rshared),
-                recursive: false
+                recursive: false,
+                map_ids: true
             }
         );
         let m = at("source=db,target=/y,volume-nocopy=true,volume-subpath=a/b,readonly=false").unwrap();

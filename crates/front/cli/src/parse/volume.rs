@@ -50,6 +50,7 @@ struct Options {
     read_only: bool,
     relabel: bool,
     no_copy: bool,
+    map_ids: bool,
     propagation: Option<Propagation>,
 }
 
@@ -62,12 +63,13 @@ impl Options {
                 "rw" => o.read_only = false,
                 "z" | "Z" => o.relabel = true,
                 "nocopy" => o.no_copy = true,
+                "idmap" => o.map_ids = true,
                 // Docker Desktop's words for its file sharing; docker on Linux accepts them without effect as well.
                 "consistent" | "cached" | "delegated" => {}
                 _ => {
                     o.propagation = Some(propagation(word).ok_or_else(|| {
                         format!(
-                            "unknown option {word:?}; there are ro, rw, z, Z, nocopy and [r]private, [r]shared, [r]slave"
+                            "unknown option {word:?}; there are ro, rw, z, Z, nocopy, idmap and [r]private, [r]shared, [r]slave"
                         )
                     })?);
                 }
@@ -80,7 +82,13 @@ impl Options {
         if self.no_copy {
             return Err("nocopy is for volumes; this is a bind mount".into());
         }
-        Ok(MountKind::Bind { source, create: false, propagation: self.propagation, recursive: true })
+        Ok(MountKind::Bind {
+            source,
+            create: false,
+            propagation: self.propagation,
+            recursive: true,
+            map_ids: self.map_ids,
+        })
     }
 
     fn volume(&self, name: Option<&str>) -> Result<MountKind, String> {
@@ -181,7 +189,7 @@ mod tests {
     }
 
     fn bind(source: &str) -> MountKind {
-        MountKind::Bind { source: source.into(), create: false, propagation: None, recursive: true }
+        MountKind::Bind { source: source.into(), create: false, propagation: None, recursive: true, map_ids: false }
     }
 
     fn volume(name: Option<&str>) -> MountKind {

@@ -19,7 +19,7 @@ impl Stage<'_> {
             Some(proc) => proc,
             // The container has none that is whole and writable: one is made that no path leads to.
             None => {
-                made = new_filesystem("proc", "proc", &[], 0).map_err(|e| e.during("set sysctl", ""))?;
+                made = self.proc_for_parameters().map_err(|e| e.during("set sysctl", ""))?;
                 &made
             }
         };
@@ -34,6 +34,22 @@ impl Stage<'_> {
                 .map_err(|e| Error::io("set sysctl", format!("{key}={value}"), e))?;
         }
         Ok(())
+    }
+
+    fn proc_for_parameters(&self) -> Result<OwnedFd> {
+        let refused = match new_filesystem("proc", "proc", &[], 0) {
+            Err(e) if e.errno() == Some(Errno::PERM.raw_os_error()) => e,
+            other => return other,
+        };
+        // A user namespace makes none for processes of others. Then what is mounted on /proc is the host's, and its
+        // files below sys/ are those of whoever opens them.
+        let found = in_root_with(self.root()?, "/proc", OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+        let whole = |fd: &OwnedFd| {
+            let is_proc = rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC);
+            // PROC_ROOT_INO of the kernel: not a directory in it.
+            is_proc && rustix::fs::fstat(fd).is_ok_and(|s| s.st_ino == 1)
+        };
+        found.ok().filter(whole).ok_or(refused)
     }
 
     fn open_parameter(&self, proc: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {

@@ -50,7 +50,12 @@ pub struct ExtractOptions<'a> {
 ///
 /// # Errors
 /// `Kind::NotFound` when `path` is no directory; `Kind::Invalid` for malformed entries; what the kernel reports.
-pub fn extract_into(root: BorrowedFd<'_>, path: &[u8], archive: &mut dyn Read, options: &ExtractOptions<'_>) -> Result<()> {
+pub fn extract_into(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    archive: &mut dyn Read,
+    options: &ExtractOptions<'_>,
+) -> Result<()> {
     let base = path.strip_prefix(b"/").unwrap_or(path);
     let whole = [b"./", base].concat();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -10,7 +10,7 @@ fn a_tree_and_its_archive_are_the_same() {
     let mut exported = Vec::new();
     tar_tree(open(&source).as_fd(), b"", &TreeOptions::default(), &mut exported).unwrap();
     let target = scratch.dir("target");
-    let options = ExtractOptions { ownership: Ownership::Archive, replace: Replace::Any };
+    let options = ExtractOptions { ownership: Ownership::Archive, owners: None, replace: Replace::Any };
     extract_into(open(&target).as_fd(), b"/", &mut exported.as_slice(), &options).unwrap();
     assert_same(&scan(&source, Times::All), &scan(&target, Times::All));
     // Once more over what is there.
@@ -63,7 +63,8 @@ fn extraction_follows_links_like_a_process_inside() {
     let archive =
         archive(&[(file("way/x"), b"1"), (file("file"), b"new"), (dir("made"), b""), (file("deep/er/y"), b"2")]);
     let fd = open(&root);
-    let fixed = ExtractOptions { ownership: Ownership::Fixed { uid: 3, gid: 4 }, replace: Replace::SameSort };
+    let fixed =
+        ExtractOptions { ownership: Ownership::Fixed { uid: 3, gid: 4 }, owners: None, replace: Replace::SameSort };
     extract_into(fd.as_fd(), b"/absolute", &mut archive.as_slice(), &fixed).unwrap();
     for (path, content) in [("data/real/x", "1"), ("data/file", "new"), ("data/deep/er/y", "2")] {
         assert_eq!(std::fs::read_to_string(root.join(path)).unwrap(), content);
