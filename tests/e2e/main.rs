@@ -28,4 +28,5 @@ mod rootfs;
 mod scale;
 mod signals;
 mod terminal;
+mod userns;
 mod volumes;
