@@ -21,7 +21,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::path::Path;
-use tare_model::runtime_spec::{Hooks, LinuxResources, Spec};
+use tare_model::runtime_spec::{Hooks, LinuxNamespace, LinuxResources, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Place};
 use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
@@ -160,6 +160,10 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         created: time::now(),
         owner: rustix::process::geteuid().as_raw(),
         place: None,
+        ends_together: spec.linux.as_ref().is_some_and(|l| {
+            let own = |n: &LinuxNamespace| n.path.as_deref().unwrap_or_default().is_empty();
+            l.namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && own(n))
+        }),
         namespaces: namespaces.unwrap_or_default(),
         rdt: rdt::RdtGroup::default(),
         annotations: spec.annotations.clone(),

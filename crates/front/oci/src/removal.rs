@@ -48,15 +48,25 @@ fn wait_end(process: BorrowedFd<'_>, patience: Duration) -> Result<()> {
 
 /// Removes the groups. Whoever is left in them is killed: with the first process gone, nobody of the container may stay,
 /// and without a PID namespace of its own nobody else ends them.
-fn remove_cgroup(place: &Place) -> Result<()> {
-    match place.open() {
-        // An empty group needs no killing; one look is cheaper than a failed removal with its patience.
-        Ok(group) if group.processes()?.is_empty() => {}
-        Ok(group) => group.kill_all()?,
-        Err(e) if e.kind() == Kind::NotFound => {}
-        Err(e) => return Err(e),
+fn remove_cgroup(place: &Place, ends_together: bool) -> Result<()> {
+    if !ends_together {
+        // One look is cheaper than a failed removal with its patience.
+        kill_left(place)?;
     }
-    place.remove()
+    match place.remove() {
+        // Somebody has entered them from outside.
+        Err(e) if e.kind() == Kind::InUse => kill_left(place).and_then(|()| place.remove()),
+        result => result,
+    }
+}
+
+fn kill_left(place: &Place) -> Result<()> {
+    match place.open() {
+        Ok(group) if group.processes()?.is_empty() => Ok(()),
+        Ok(group) => group.kill_all(),
+        Err(e) if e.kind() == Kind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes the container's own groups of Intel RDT.
@@ -95,7 +105,8 @@ pub(crate) fn take_down(state: &State) -> Result<()> {
         Some(process) => kill_and_wait(&process),
         None => Ok(()),
     };
-    let removed = state.place.as_ref().map_or(Ok(()), remove_cgroup);
+    let removed =
+        state.place.as_ref().map_or(Ok(()), |place| remove_cgroup(place, state.ends_together && state.pid != 0));
     killed.and(removed).and(remove_rdt(&state.rdt))
 }
 

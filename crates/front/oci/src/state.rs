@@ -48,6 +48,9 @@ pub(crate) struct State {
     /// Its groups, with the hierarchies as they were found at `create`, so that nobody has to look for them again; absent
     /// where it has none of its own.
     pub(crate) place: Option<Place>,
+    /// With a PID namespace made for it, the end of its first process is the end of all.
+    #[serde(default)]
+    pub(crate) ends_together: bool,
     /// Namespaces that it does not share with the caller of `create`.
     pub(crate) namespaces: Vec<NamespaceKind>,
     /// What was made for it of Intel RDT.
@@ -233,7 +236,11 @@ impl Container {
         connect().is_ok()
     }
 
-    fn is_frozen(&self) -> Result<bool> {
+    /// Whether every process of it stands still.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
         let Some(place) = &self.state.place else { return Ok(false) };
         match cgroup::is_frozen(place.layout(), place.path()) {
             Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Unsupported) => Ok(false),
@@ -314,9 +321,14 @@ fn is_locked(dir: &OwnedFd) -> bool {
 
 /// The start time of a process in clock ticks since boot: field 22 of proc_pid_stat(5).
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command may hold spaces and parentheses: fields are counted behind its last one.
-    let rest = &stat[stat.rfind(')')? + 2..];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(format!("/proc/{pid}/stat"), flags, Mode::empty()).ok()?;
+    // 52 numbers and a name of at most 64 bytes: the kernel gives the whole line at once.
+    let mut line = [0; 2048];
+    let length = rustix::io::read(&file, &mut line).ok()?;
+    let stat = String::from_utf8_lossy(&line[..length]);
+    // The name may hold spaces and parentheses: fields are counted behind its last one.
+    let rest = stat.get(stat.rfind(')')? + 2..)?;
     // One that has ended and waits for its parent is not alive.
     if rest.starts_with(['Z', 'X']) { None } else { rest.split(' ').nth(19)?.parse().ok() }
 }
@@ -334,9 +346,15 @@ pub(crate) fn read(dir: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>> {
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(Error::io("open", name, e)),
     };
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut bytes).map_err(|e| Error::io("read", name, e))?;
-    Ok(Some(bytes))
+    let mut bytes = Vec::with_capacity(8 << 10);
+    loop {
+        bytes.reserve(4 << 10);
+        match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(Some(bytes)),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(Error::io("read", name, e)),
+        }
+    }
 }
 
 /// Writes a file aside and renames it. Whoever writes holds the lock, so one name aside is enough.

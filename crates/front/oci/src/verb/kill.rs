@@ -1,6 +1,6 @@
 use crate::context::Context;
 use crate::signal;
-use crate::state::{Container, Status};
+use crate::state::Container;
 use clap::Args;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ pub(super) fn main(args: KillArgs, context: &Context) -> Result<u8> {
         Err(e) => return Err(Error::io("kill", &args.id, e)),
     }
     // On v1 a frozen process does not die before it is thawed.
-    if signal == SIGKILL && container.status()? == Status::Paused {
+    if signal == SIGKILL && container.is_frozen()? {
         container.group()?.thaw()?;
     }
     Ok(0)
