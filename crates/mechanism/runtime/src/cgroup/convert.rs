@@ -33,7 +33,7 @@ impl Weights {
 }
 
 /// v2's `cpu.weight` as today's OCI runtimes and Kubernetes convert shares: 2, 1024 and 262144 become 1, 100 and 10000,
-/// and in between the logarithm of the weight is quadratic in that of the shares. (runc up to 1.3.1 was linear.)
+/// and in between the logarithm of the weight is quadratic in that of the shares. (Older runc was linear.)
 pub fn oci_cpu_weight(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
