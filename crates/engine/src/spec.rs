@@ -297,7 +297,7 @@ fn ipc_mounts(record: &Record) -> Vec<Mount> {
             .filter(|(_, source)| Path::new(source).exists())
             .map(|(target, source)| mount(target, "bind", source, &["rbind", "nosuid", "noexec", "nodev"]))
             .collect(),
-        NamespaceMode::Container(_) => vec![mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])],
+        NamespaceMode::Container(_) => Vec::new(),
         NamespaceMode::Private => {
             let size = format!("size={}", r.shm_size.unwrap_or(64 << 20));
             vec![

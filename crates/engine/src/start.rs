@@ -307,8 +307,8 @@ impl Engine {
         let shm = self.shared_memory(&prepared.record)?;
         let root = prepared.root.try_clone().during("duplicate", "root filesystem")?;
         let mut handles = launch::prepare(&prepared.plan, root, mounts)?;
-        if let Some(tree) = shm {
-            handles.add_mount(&mut prepared.plan, "/dev/shm", tree);
+        for (target, tree) in shm {
+            handles.add_mount(&mut prepared.plan, target, tree);
         }
         let master = handles.master()?;
         if let (Some(master), Attach::Sized { rows, columns }) = (&master, attach) {
@@ -463,9 +463,9 @@ impl Engine {
         Ok((PathBuf::from(format!("/proc/{}/ns/{file}", view.pid.unwrap_or_default())), process))
     }
 
-    /// With another container's IPC goes its /dev/shm: a copy of that mount, made inside its mount namespace.
-    fn shared_memory(&self, record: &Record) -> Result<Option<OwnedFd>> {
-        let NamespaceMode::Container(name) = &record.request.ipc else { return Ok(None) };
+    /// With another container's IPC go its /dev/shm and /dev/mqueue: copies of the mounts, made inside its mount namespace.
+    fn shared_memory(&self, record: &Record) -> Result<Vec<(&'static str, OwnedFd)>> {
+        let NamespaceMode::Container(name) = &record.request.ipc else { return Ok(Vec::new()) };
         let (namespace, process) = self.namespace_of(name, "mnt")?;
         let open = |path: &std::path::Path| {
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -474,9 +474,9 @@ impl Engine {
         let (there, back) = (open(&namespace)?, open(std::path::Path::new("/proc/self/ns/mnt"))?);
         still_there(&process)?;
         process::setns(there.as_fd(), Namespaces::MOUNT).during("look into container", name)?;
-        let tree = launch::clone_mount("/dev/shm");
+        let trees = ["/dev/shm", "/dev/mqueue"].map(|path| launch::clone_mount(path).map(|tree| (path, tree)));
         process::setns(back.as_fd(), Namespaces::MOUNT).during("come back from container", name)?;
-        tree.map(Some)
+        trees.into_iter().collect()
     }
 }
 
