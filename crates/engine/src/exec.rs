@@ -12,7 +12,7 @@ use tare_kernel::capability::Set;
 use tare_model::runtime_spec::{Process, User};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Created;
-use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Stdio};
+use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Listener, Stdio};
 use tare_runtime::security::seccomp;
 
 /// A process in a container, and our ends of its streams.
@@ -99,7 +99,11 @@ impl Engine {
         }
         let Created { attach, unified, .. } = self.group(&view.cgroup)?.attach()?;
         let cgroup = CgroupHandles { attach, unified, mounts: Vec::new() };
-        let running = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?.release()?;
+        let mut child = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?;
+        if let Some(listener) = Listener::of(&plan.process, child.pid(), &self.told(&view.id))? {
+            child.set_listener(listener);
+        }
+        let running = child.release()?;
         session.pidfd = running.pidfd;
         session.warnings = running.warnings;
         Ok(session)

@@ -35,7 +35,8 @@ use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
 use tare_runtime::cgroup::{self, CgroupPlan, Layout};
-use tare_runtime::launch::{self, CgroupHandles, Equipment};
+use tare_runtime::launch::hook::ContainerState;
+use tare_runtime::launch::{self, CgroupHandles, Equipment, Listener};
 use tare_runtime::plan::{LaunchPlan, MountPlan, Source, Step};
 use tare_store::{ContainerRow, Durability};
 
@@ -336,6 +337,9 @@ impl Engine {
         self.fault("network")?;
         child.wait_ready()?;
         self.fault("ready")?;
+        if let Some(listener) = Listener::of(&prepared.plan.process, child.pid(), &self.told(&prepared.record.id))? {
+            child.set_listener(listener);
+        }
         let running = child.release()?;
         self.fault("release")?;
         prepared.status.warnings.clone_from(&running.warnings);
@@ -343,6 +347,15 @@ impl Engine {
         prepared.status.supervisor_start = start_time(prepared.status.supervisor_pid).unwrap_or_default();
         prepared.dirs.write_status(&prepared.status)?;
         Ok(Running { pidfd: running.pidfd, listen, ends, master })
+    }
+
+    /// What those outside are told of a container that is about to run.
+    pub(crate) fn told(&self, id: &str) -> ContainerState {
+        ContainerState {
+            id: id.to_owned(),
+            bundle: self.dirs(id).state.display().to_string(),
+            annotations: std::collections::BTreeMap::new(),
+        }
     }
 
     fn set_up_network(&self, prepared: &mut Prepared, pid: i32) -> Result<()> {

@@ -145,10 +145,9 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
         ..Hooks::default()
     });
     let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
-    let agent = filter.and_then(|f| {
-        let path = f.listener_path.clone().filter(|p| !p.is_empty())?;
-        Some(Agent { path, metadata: f.listener_metadata.clone() })
-    });
+    let agent = filter
+        .and_then(tare_runtime::security::seccomp::agent)
+        .map(|(path, metadata)| Agent { path: path.to_owned(), metadata: metadata.map(str::to_owned) });
     let namespaces = spec.linux.as_ref().map(|l| l.namespaces.iter().map(|n| n.kind).collect());
     State {
         oci_version: spec.oci_version.clone(),

@@ -43,7 +43,7 @@ pub(super) fn of(plan: &ProcessPlan) -> Result<Vec<Label>> {
     }
     if let Some(label) = &plan.selinux {
         const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
-        if !rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type as i64 & 0xffff_ffff == SELINUX_MAGIC) {
+        if !rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type & 0xffff_ffff == SELINUX_MAGIC) {
             return Err(Error::new(Kind::Unsupported, "set selinux label", label)
                 .because("this kernel runs without SELinux")
                 .hint("leave out process.selinuxLabel"));

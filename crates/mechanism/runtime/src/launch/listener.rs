@@ -7,6 +7,9 @@
 //! The agent's socket is connected before the child is released: an agent that is not there makes the start fail while
 //! there still is nothing to be undone. From then on a call that waits for the agent waits until it has the descriptor.
 
+use super::hook::{ContainerState, Status};
+use crate::plan::ProcessPlan;
+use crate::security::seccomp::agent;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -60,6 +63,18 @@ impl Listener {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(fail)?;
         connect(&socket, &SocketAddrUnix::new(path).map_err(fail)?).map_err(fail)?;
         Ok(Listener { socket, message })
+    }
+
+    /// As [`Listener::connect`], to the agent that a process's filter asks, if it asks any; `container` is what that agent
+    /// is told of the container.
+    ///
+    /// # Errors
+    /// As [`Listener::connect`].
+    pub fn of(process: &ProcessPlan, pid: i32, container: &ContainerState) -> Result<Option<Listener>> {
+        let Some((path, metadata)) = process.seccomp.as_ref().and_then(agent) else { return Ok(None) };
+        let state: serde_json::Value = serde_json::from_str(&container.json(Status::Created, Some(pid)))
+            .map_err(|e| Error::new(Kind::Invalid, "describe", &container.id).because(e))?;
+        Listener::connect(path, metadata, pid, state).map(Some)
     }
 
     /// Hands the descriptor over and closes the connection: one state for each.

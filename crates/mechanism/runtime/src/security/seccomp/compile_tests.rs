@@ -419,6 +419,9 @@ fn flags_and_listener() {
     assert!(compile(&p).unwrap_err().to_string().contains("needs listenerPath"));
     p.listener_path = Some("/run/agent".into());
     assert_eq!(compile(&p).unwrap().flags, 33 | kernel::FLAG_NEW_LISTENER);
+    assert_eq!(super::super::agent(&p), Some(("/run/agent", None)));
+    p.syscalls.pop();
+    assert_eq!(super::super::agent(&p), None, "without a question the path is ignored");
 }
 
 #[test]

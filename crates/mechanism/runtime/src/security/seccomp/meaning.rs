@@ -1,7 +1,7 @@
 //! The words of a seccomp document, turned into numbers: actions, flags, operators, rules.
 
 use tare_kernel::seccomp as kernel;
-use tare_model::runtime_spec::LinuxSeccompArg;
+use tare_model::runtime_spec::{LinuxSeccomp, LinuxSeccompArg};
 use tare_model::{Error, Kind, Result};
 
 pub(super) const KILL_PROCESS: u32 = 0x8000_0000;
@@ -32,8 +32,11 @@ const ACTIONS: &[(&str, u32, bool)] = &[
     ("SCMP_ACT_TRAP", 0x0003_0000, false),
 ];
 
+/// How an operator comes about from what it is written with.
+type ToOperator = fn(&LinuxSeccompArg) -> Operator;
+
 /// OCI's comparisons; true: what the operator says must not hold.
-const OPERATORS: &[(&str, fn(&LinuxSeccompArg) -> Operator, bool)] = &[
+const OPERATORS: &[(&str, ToOperator, bool)] = &[
     ("SCMP_CMP_EQ", |_| Operator::Equal, false),
     ("SCMP_CMP_GE", |_| Operator::GreaterOrEqual, false),
     ("SCMP_CMP_GT", |_| Operator::Greater, false),
@@ -64,6 +67,13 @@ pub fn operators() -> impl Iterator<Item = &'static str> {
 /// The names of all flags that the compiler knows, and whether the running kernel takes them.
 pub fn flags() -> impl Iterator<Item = (&'static str, bool)> {
     FLAGS.iter().map(|(name, bit)| (*name, kernel::takes_flag(*bit)))
+}
+
+/// The socket of whoever answers the profile's notifications, and what is to be told there; none where no call asks.
+pub fn agent(profile: &LinuxSeccomp) -> Option<(&str, Option<&str>)> {
+    let asks = profile.syscalls.iter().any(|s| s.action == "SCMP_ACT_NOTIFY");
+    let path = profile.listener_path.as_deref().filter(|p| asks && !p.is_empty())?;
+    Some((path, profile.listener_metadata.as_deref()))
 }
 
 /// SECCOMP_RET_… of an OCI action; `errno` is the errno or, for TRACE, the tracer's message.

@@ -18,5 +18,5 @@ mod syscalls;
 
 pub use arch::{Arch, archs};
 pub use compile::{Filter, compile};
-pub use meaning::{actions, flags, operators};
+pub use meaning::{actions, agent, flags, operators};
 pub use profile::{Refusal, default_profile, refusals};
