@@ -65,6 +65,7 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("tty", "flags::standard_streams_are_connected"),
     ("ulimit", "isolation::resource_limits_bind_and_are_lowered_where_they_cannot_be_had"),
     ("user", "rootfs::users_and_groups_are_looked_up_in_the_images_own_files"),
+    ("userns", "userns::a_private_one_is_root_inside_and_nobody_outside"),
     ("uts", "namespaces::each_is_new_unless_the_hosts_is_asked_for"),
     ("volume", "mounts::a_directory_of_the_host_is_shared_both_ways"),
     ("workdir", "rootfs::working_directories_are_made_and_links_stay_inside"),
