@@ -15,4 +15,5 @@ mod net_devices;
 mod process;
 mod rdt;
 mod root;
+mod seccomp;
 mod version;

@@ -33,7 +33,6 @@ fn the_state_document_has_the_specifications_fields() {
         assert_eq!(state["bundle"], c.bundle());
         assert_eq!(state["rootfs"], c.path("rootfs").to_str().unwrap());
         assert_eq!(state["annotations"]["org.example.key"], "a value");
-        assert_eq!(state["owner"], "");
         let created = state["created"].as_str().unwrap();
         assert!(created.ends_with('Z') && created.contains('T'), "{created}");
         let seconds = |words: &[&str]| {
