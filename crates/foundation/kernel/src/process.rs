@@ -342,18 +342,6 @@ pub fn close_all_from(first: u32, keep: BorrowedFd<'_>) -> io::Result<()> {
     close(first.max(keep + 1), u32::MAX)
 }
 
-/// Leaves the caller's session keyring for a new anonymous one (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
-///
-/// # Errors
-/// As keyctl(2); ENOSYS on kernels without keys.
-pub fn new_session_keyring() -> io::Result<()> {
-    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    // SAFETY: a null name asks for an anonymous keyring; nothing else is read.
-    check(unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) as libc::c_int
-    })
-}
-
 /// Makes a duplicate of a descriptor that survives execve(2), and says its number.
 ///
 /// # Errors
