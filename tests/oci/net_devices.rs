@@ -67,13 +67,13 @@ fn its_addresses_and_settings_come_with_it() {
         for args in [
             vec!["address", "add", "192.0.2.77/24", "dev", &pair.given],
             vec!["address", "add", "2001:db8::77/64", "dev", &pair.given, "nodad"],
-            vec!["link", "set", &pair.given, "mtu", "1234", "address", "02:00:00:00:12:34"],
+            vec!["link", "set", &pair.given, "mtu", "1434", "address", "02:00:00:00:12:34"],
         ] {
             assert_eq!(ip(&args).code, 0, "{args:?}");
         }
         c.set(&format!("/linux/netDevices/{}", pair.given), json!({ "name": "inner0" }));
         let out = c.sh("ip address show inner0");
-        for part in ["192.0.2.77/24", "2001:db8::77/64", "mtu 1234", "02:00:00:00:12:34"] {
+        for part in ["192.0.2.77/24", "2001:db8::77/64", "mtu 1434", "02:00:00:00:12:34"] {
             assert!(out.contains(part), "{part} in {out}");
         }
     });

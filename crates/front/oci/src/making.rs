@@ -203,7 +203,7 @@ impl Begun<'_> {
         // Whoever finds a half-made container finds its groups by this; once they are known to be its own, by the state.
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         let rdt = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref());
-        let rdt = rdt.map(|r| Ok((rdt::plan(r, &self.args.id)?, rdt::open()?))).transpose()?;
+        let rdt = rdt.map(|r| Ok((rdt::plan(r, &self.args.id)?, rdt::open(&rdt::fields(r))?))).transpose()?;
         let (mut handles, keeper) = self.make_cgroup(&cgroup)?;
         self.container.store()?;
         let root = launch::open_root(&self.bundle.rootfs)?;

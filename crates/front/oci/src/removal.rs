@@ -74,7 +74,7 @@ fn remove_rdt(group: &RdtGroup) -> Result<()> {
     if *group == RdtGroup::default() {
         return Ok(());
     }
-    match rdt::open() {
+    match rdt::open("removal") {
         Ok(root) => rdt::remove(group, root.as_fd()),
         // Unmounted since: the groups went with it.
         Err(e) if e.kind() == Kind::Unsupported => Ok(()),

@@ -32,7 +32,7 @@ pub enum Defence {
     Inheritable,
     /// release_agent and other files of the cgroup's own are out of reach.
     ReleaseAgent,
-    /// Without a cgroup namespace of its own the container gets its cgroups read-only (CVE-2023-25809).
+    /// What is shown of the cgroups is the container's own groups, also without a cgroup namespace (CVE-2023-25809).
     CgroupMount,
     /// Options of bind mounts are validated (CVE-2024-9407).
     BindOptions,

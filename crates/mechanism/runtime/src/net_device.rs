@@ -90,6 +90,16 @@ pub fn move_all(devices: &[Device], into: BorrowedFd<'_>) -> Result<()> {
     })
 }
 
+/// Sets the loopback device of the caller's network namespace up: it is device 1 of each, and has its addresses by itself.
+///
+/// # Errors
+/// As sendmsg(2) on a netlink socket.
+pub fn loopback_up() -> Result<()> {
+    let mut up = Message::link(RTM_NEWLINK, NLM_F_ACK, 1, IFF_UP, IFF_UP);
+    let done = Socket::open(Protocol::Route).and_then(|socket| ask(&socket, &up.finish()));
+    done.map(drop).during("set up", "the loopback device")
+}
+
 /// As [`move_all`], into the network namespace of a process.
 ///
 /// # Errors
@@ -354,6 +364,17 @@ mod tests {
         assert_eq!(shown, [(2, 24), (10, 64)]);
         let v4 = found.iter().find(|a| a.family == 2).unwrap();
         assert!(v4.attributes.contains(&(IFA_LOCAL, vec![10, 9, 8, 7])));
+    }
+
+    #[test]
+    fn loopback_is_set_up() {
+        let made = new_network_namespace().unwrap();
+        in_network_namespace(made.as_fd(), || {
+            loopback_up().unwrap();
+            let socket = Socket::open(Protocol::Route).unwrap();
+            assert_eq!(flags_of(&socket, 1) & IFF_UP, IFF_UP);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -73,15 +73,28 @@ pub fn plan(rdt: &LinuxIntelRdt, id: &str) -> Result<RdtPlan> {
     Ok(RdtPlan { class: class.to_owned(), named: named.is_some(), lines, monitor })
 }
 
-/// Opens the root of the resctrl mount.
+/// The fields that are given, for errors.
+pub fn fields(rdt: &LinuxIntelRdt) -> String {
+    let given = [
+        ("closID", rdt.clos_id.is_some()),
+        ("schemata", !rdt.schemata.is_empty()),
+        ("l3CacheSchema", rdt.l3_cache_schema.is_some()),
+        ("memBwSchema", rdt.mem_bw_schema.is_some()),
+        ("enableMonitoring", rdt.enable_monitoring),
+    ];
+    let names: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+    format!("intelRdt ({})", names.join(", "))
+}
+
+/// Opens the root of the resctrl mount. `what` is what it is wanted for, for errors.
 ///
 /// # Errors
 /// `Kind::Unsupported` where none is mounted.
-pub fn open() -> Result<OwnedFd> {
+pub fn open(what: &str) -> Result<OwnedFd> {
     let info =
         std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| Error::io("read", "/proc/self/mountinfo", e))?;
     let Some(path) = mount_point(&info) else {
-        return Err(Error::new(Kind::Unsupported, "use Intel RDT", "")
+        return Err(Error::new(Kind::Unsupported, "use Intel RDT for", what)
             .because("no resctrl file system is mounted")
             .hint("mount -t resctrl resctrl /sys/fs/resctrl, on a processor with cache or bandwidth allocation"));
     };
@@ -239,6 +252,7 @@ mod tests {
         assert_eq!(p.lines, ["L3:0=7f0", "MB:0=70", "L2:0=3"]);
         assert_eq!((p.class.as_str(), p.named, p.monitor.as_deref()), ("box", false, Some("box")));
         assert_eq!(plan(&rdt(Some("/")), "box").unwrap().class, "");
+        assert_eq!(fields(&r), "intelRdt (schemata, l3CacheSchema, memBwSchema, enableMonitoring)");
         for class in ["a/b", "..", "info"] {
             assert!(plan(&rdt(Some(class)), "box").is_err(), "{class}");
         }

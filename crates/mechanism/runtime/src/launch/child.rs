@@ -200,6 +200,8 @@ fn label(step: &Step) -> (&'static str, &str) {
         Step::MaskedPaths(_) => ("masked paths", ""),
         Step::ReadonlyRoot => ("read-only root", ""),
         Step::RootPropagation { .. } => ("root propagation", ""),
+        Step::PropagationBelowRoot { .. } => ("propagation below root", ""),
+        Step::Loopback => ("loopback", ""),
         Step::SealMounts => ("read-only mounts", ""),
     }
 }

@@ -103,8 +103,9 @@ pub fn cgroup_mounts(layout: &Layout, plan: &CgroupPlan) -> Result<Vec<CgroupMou
             (Version::V1, None) if h.controllers.len() > 1 => (h.controllers.join(","), h.controllers.clone()),
             (Version::V1, None) => (h.controllers.join(","), Vec::new()),
         };
-        // The container's own group: what a hierarchy's root has besides (release_agent) is never below it.
-        let own = defence::stands(Defence::ReleaseAgent);
+        // The container's own group, whether it has a cgroup namespace or not: what a hierarchy's root has besides
+        // (release_agent) is never below it.
+        let own = defence::stands(Defence::ReleaseAgent) && defence::stands(Defence::CgroupMount);
         let group = if own { h.beneath(plan.path.trim_matches('/')) } else { String::new() };
         let path = h.mount_point.join(group);
         let Some(text) = path.to_str() else { continue };

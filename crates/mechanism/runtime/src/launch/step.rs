@@ -63,6 +63,16 @@ impl<'a> Stage<'a> {
                 let attributes = Attributes { set: RDONLY, ..Default::default() };
                 tare_kernel::mount::set_attributes(self.root()?, c"", attributes, false).during("make read-only", "/")
             }
+            Step::Loopback => crate::net_device::loopback_up(),
+            Step::PropagationBelowRoot { flag } => {
+                let set = |propagation, recursive| {
+                    let attributes = Attributes { propagation, ..Default::default() };
+                    tare_kernel::mount::set_attributes(self.root()?, c"", attributes, recursive)
+                        .during("set propagation below", "/")
+                };
+                // The root itself has its turn when it is entered: pivot_root(2) takes no shared one.
+                set(*flag, true).and_then(|()| set(PRIVATE, false))
+            }
             Step::RootPropagation { flag, recursive } => {
                 let attributes = Attributes { propagation: *flag, ..Default::default() };
                 tare_kernel::mount::set_attributes(self.root()?, c"", attributes, *recursive)

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use sysctl::check_sysctls;
+use tare_kernel::mount::UNBINDABLE;
 use tare_model::runtime_spec::{Hook, Hooks, LinuxDevice, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
 
@@ -83,6 +84,13 @@ pub enum Step {
     MaskedPaths(Vec<String>),
     /// The root itself becomes read-only.
     ReadonlyRoot,
+    /// Sets the loopback device of a new network up.
+    Loopback,
+    /// The propagation of what the root has mounted below it before anything else is, MS_* flags.
+    PropagationBelowRoot {
+        /// MS_PRIVATE, MS_SLAVE or MS_SHARED.
+        flag: u64,
+    },
     /// The root's propagation, MS_* flags.
     RootPropagation {
         /// MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE.
@@ -155,6 +163,15 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
         steps.push(Step::IsolateMounts);
     }
     steps.push(Step::AttachRoot(root_place(spec, &hooks, own_mounts)));
+    if namespaces.creates(NamespaceKind::Network) {
+        steps.push(Step::Loopback);
+    }
+    let root_propagation = linux.rootfs_propagation.as_deref().map(root_propagation).transpose()?;
+    if let Some((flag, true)) = root_propagation
+        && flag != UNBINDABLE
+    {
+        steps.push(Step::PropagationBelowRoot { flag });
+    }
     let around = mounts::Around::of(spec);
     let mounts = spec.mounts.iter().map(|m| mounts::plan(m, &around)).collect::<Result<Vec<_>>>()?;
     let make_devices = devices::are_made(&mounts);
@@ -186,10 +203,6 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     }
     steps.push(Step::EnterRoot(if own_mounts { Enter::Pivot } else { Enter::Chroot }));
     steps.push(Step::DetachHost);
-    if let Some(flags) = &linux.rootfs_propagation {
-        let (flag, recursive) = mount_options::propagation(flags).ok_or_else(|| bad("unknown rootfsPropagation"))?;
-        steps.push(Step::RootPropagation { flag, recursive });
-    }
     if process.cwd != "/" {
         steps.push(Step::WorkingDirectory(process.cwd.clone()));
     }
@@ -209,8 +222,18 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
+    if let Some((flag, recursive)) = root_propagation {
+        // Last: what is unbindable cannot be copied for a read-only path any more.
+        steps.push(Step::RootPropagation { flag, recursive: recursive && flag == UNBINDABLE });
+    }
     let process = process::first_of(process, linux)?;
     Ok(LaunchPlan { namespaces, steps, net_devices, start_hooks: hooks.start_container, process })
+}
+
+fn root_propagation(word: &str) -> Result<(u64, bool)> {
+    mount_options::propagation(word).ok_or_else(|| {
+        Error::new(Kind::Invalid, "plan container", "").because(format!("rootfsPropagation {word:?} is no propagation"))
+    })
 }
 
 fn root_place(spec: &Spec, hooks: &Hooks, own_mounts: bool) -> RootPlace {
