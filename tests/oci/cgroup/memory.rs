@@ -22,6 +22,15 @@ fn the_limit_is_set() {
     });
 }
 
+/// What the runtime itself does in the group has to fit as well.
+#[test]
+fn one_mebibyte_is_enough_to_start() {
+    case(|c| {
+        let groups = with(c, &[("limit", MIB)]);
+        groups.expect("memory", ("memory.limit_in_bytes", "1048576"), ("memory.max", "1048576"));
+    });
+}
+
 #[test]
 fn a_program_beyond_the_limit_is_killed() {
     case(|c| {

@@ -99,7 +99,7 @@ fn may_be_joined(group: &GroupPlan) -> Result<()> {
     let there = files::recursive(dir.as_fd())?;
     if !there.is_empty() {
         return Err(Error::new(Kind::InUse, "use cgroup", group.mount_point.join(&group.path).display())
-            .because(format!("it exists already and holds {} processes", there.len()))
+            .because(format!("it is there already and not empty: {} process(es) found", there.len()))
             .hint("give the container a cgroupsPath of its own"));
     }
     let is_set = |file, value: &str| Ok::<_, Error>(files::read(&dir, file)?.is_some_and(|t| t.trim() == value));

@@ -35,7 +35,7 @@ fn a_group_that_others_made_is_used_with_what_it_has() {
     let mut child = f.spawn("exec sleep 100");
     let e = create(&place.plan(&pids(3)).unwrap()).unwrap_err();
     assert_eq!(e.kind(), Kind::InUse, "{e}");
-    assert!(e.to_string().contains("1 processes") || e.to_string().contains("process"), "{e}");
+    assert!(e.to_string().contains("not empty: 1 process"), "{e}");
     assert_eq!(place.open().unwrap().usage().unwrap().pids.unwrap().limit, Some(7), "nothing was written");
     f.group.kill_all().unwrap();
     child.wait().unwrap();
