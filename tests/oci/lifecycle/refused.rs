@@ -120,24 +120,6 @@ fn a_root_that_is_a_file() {
 }
 
 #[test]
-fn a_version_that_is_none() {
-    refused("/ociVersion", json!("abc"), "ociVersion");
-}
-
-#[test]
-fn a_version_of_another_major_number() {
-    refused("/ociVersion", json!("2.0.0"), "ociVersion");
-}
-
-#[test]
-fn no_version() {
-    case(|c| {
-        c.unset("/ociVersion");
-        check(c, "ociVersion");
-    });
-}
-
-#[test]
 fn a_namespace_of_an_unknown_kind() {
     refused("/linux/namespaces/-", json!({ "type": "bogus" }), "bogus");
 }

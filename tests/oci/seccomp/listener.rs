@@ -23,11 +23,13 @@ answered = 0
 while answered < int(sys.argv[3]):
     peer, _ = server.accept()
     data, fds, flags, _ = socket.recv_fds(peer, 65536, 5)
+    # The sender may keep the connection open.
     while True:
-        more = peer.recv(65536)
-        if not more:
+        try:
+            json.loads(data)
             break
-        data += more
+        except ValueError:
+            data += peer.recv(65536)
     with open(sys.argv[2] + '.new', 'wb') as f:
         f.write(data)
     with open(sys.argv[2] + '.fds', 'w') as f:
@@ -37,7 +39,8 @@ while answered < int(sys.argv[3]):
         request = bytearray(80)
         try:
             fcntl.ioctl(fds[0], 0xc0502100, request)
-        except OSError:
+        except OSError as e:
+            print('no request', e, flush=True)
             break
         ident, pid, flags, nr = struct.unpack_from('QIIi', request)
         first = struct.unpack_from('Q', request, 32)[0]
@@ -88,7 +91,8 @@ fn the_answer_is_the_calls_result() {
     case(|c| {
         let agent = listening(c, 1);
         let call = program(c, "call", &one_call(Abi::Amd64, ALARM, &[Arg::Number(0)]));
-        assert_eq!(c.args(&[&call]).run().code, 42);
+        let out = c.args(&[&call]).run();
+        assert_eq!(out.code, 42, "{out:?} {:?}", agent.printed());
         assert!(agent.wait().stdout.contains("call 37"));
     });
 }
@@ -195,9 +199,10 @@ fn a_listener_that_is_not_there_is_an_error() {
 fn asking_about_write_is_refused() {
     case(|c| {
         // The runtime could not report anything any more between the filter's loading and the program.
-        let _agent = listening(c, 1);
+        let agent = listening(c, 1);
         c.set("/linux/seccomp/syscalls", json!([{ "names": ["write"], "action": "SCMP_ACT_NOTIFY" }]));
         c.refused();
+        drop(agent);
         nothing_is_left(c);
     });
 }
@@ -205,9 +210,10 @@ fn asking_about_write_is_refused() {
 #[test]
 fn asking_by_default_is_refused() {
     case(|c| {
-        let _agent = listening(c, 1);
+        let agent = listening(c, 1);
         c.set("/linux/seccomp/defaultAction", "SCMP_ACT_NOTIFY");
         c.refused();
+        drop(agent);
         nothing_is_left(c);
     });
 }
