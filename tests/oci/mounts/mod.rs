@@ -2,6 +2,7 @@
 
 mod bind;
 mod copied;
+mod guarded;
 mod ids;
 mod options;
 mod paths;

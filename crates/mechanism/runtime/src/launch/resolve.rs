@@ -253,8 +253,8 @@ mod tests {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     for other in ["l", "m"] {
-                        rustix::fs::renameat_with(&dir(&base), "d", dir(&base), other, flags).unwrap();
-                        rustix::fs::renameat_with(&dir(&base), "d", dir(&base), other, flags).unwrap();
+                        rustix::fs::renameat_with(dir(&base), "d", dir(&base), other, flags).unwrap();
+                        rustix::fs::renameat_with(dir(&base), "d", dir(&base), other, flags).unwrap();
                     }
                 }
             });

@@ -348,9 +348,13 @@ mod tests {
 
     #[test]
     fn relative_paths_are_the_bundles() {
-        let mut spec = Spec::default();
-        spec.root = Some(tare_model::runtime_spec::Root { path: "rootfs".into(), readonly: false });
-        spec.mounts = vec![written(Some("bind"), &[]), written(Some("none"), &["rbind"]), written(Some("tmpfs"), &[])];
+        let mut spec = Spec {
+            root: Some(tare_model::runtime_spec::Root { path: "rootfs".into(), readonly: false }),
+            mounts: [(Some("bind"), &[][..]), (Some("none"), &["rbind"]), (Some("tmpfs"), &[])]
+                .map(|(kind, options)| written(kind, options))
+                .into(),
+            ..Spec::default()
+        };
         spec.mounts[1].source = Some("./a/../b".into());
         spec.mounts[2].source = Some("tmpfs".into());
         resolve_against_bundle(&mut spec, Path::new("/bundle"));
