@@ -14,6 +14,9 @@ pub struct Config {
     pub root: PathBuf,
     /// State of this boot: absolute.
     pub run: PathBuf,
+    /// This program's file on the host, where /proc/self/exe does not say it: see
+    /// [`tare_runtime::launch::protect_executable`].
+    pub executable: Option<PathBuf>,
     /// For tests of what happens then: fail, or be killed, at a named step. `name` or `name:kill`.
     pub fault: Option<String>,
 }

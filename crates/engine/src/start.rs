@@ -385,6 +385,7 @@ impl Engine {
             Ok(Handover {
                 root: self.config.root.clone(),
                 run: self.config.run.clone(),
+                executable: self.config.executable.clone(),
                 fault: self.config.fault.clone(),
                 id: prepared.record.id.clone(),
                 pidfd: keep(&running.pidfd)?,
@@ -429,7 +430,10 @@ impl Engine {
         let mut facts = Facts {
             files: self.etc_files(record)?,
             nofile: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),
-            binary: std::fs::read_link("/proc/self/exe").during("read", "/proc/self/exe")?,
+            binary: match &self.config.executable {
+                Some(path) => path.clone(),
+                None => std::fs::read_link("/proc/self/exe").during("read", "/proc/self/exe")?,
+            },
             ..Facts::default()
         };
         if r.limits.memory.is_some() {

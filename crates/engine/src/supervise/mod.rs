@@ -34,6 +34,7 @@ use tare_model::{Context, Error, Kind, Result};
 pub(crate) struct Handover {
     pub(crate) root: PathBuf,
     pub(crate) run: PathBuf,
+    pub(crate) executable: Option<PathBuf>,
     pub(crate) fault: Option<String>,
     pub(crate) id: String,
     pub(crate) pidfd: i32,
@@ -62,8 +63,12 @@ pub fn supervise(handover: &str) -> Result<()> {
     let _ = rustix::thread::set_name(c"tare");
     // Nobody at a terminal ends a container by ending its supervisor; whoever asks politely has the container stopped.
     let signals = tare_kernel::process::signal_fd(&[1, 2, 3, 13, 15]).during("block", "signals")?;
-    let engine =
-        Engine::open(Config { root: handover.root.clone(), run: handover.run.clone(), fault: handover.fault.clone() })?;
+    let engine = Engine::open(Config {
+        root: handover.root.clone(),
+        run: handover.run.clone(),
+        executable: handover.executable.clone(),
+        fault: handover.fault.clone(),
+    })?;
     let adopt = |n: i32| tare_kernel::process::adopt(n).during("take over", "descriptor");
     let optional = |n: Option<i32>| n.map(adopt).transpose();
     let dirs = engine.dirs(&handover.id);

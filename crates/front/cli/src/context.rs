@@ -2,7 +2,7 @@
 
 use crate::environment;
 use std::path::PathBuf;
-use tare_engine::{Config, Engine};
+use tare_engine::{Config, Engine, Protection};
 use tare_model::{Error, Kind, Result};
 
 /// The global options, understood.
@@ -12,18 +12,37 @@ pub(crate) struct Context {
     pub(crate) root: PathBuf,
     /// Where what runs lies.
     pub(crate) run: PathBuf,
+    /// This program's file, if it was executed anew to protect it.
+    pub(crate) executable: Option<PathBuf>,
     /// The verb as typed, for messages: `run`, `volume ls`.
     pub(crate) verb: String,
 }
 
 impl Context {
+    /// For a verb that puts a process of this program into a container: executes it anew, once, so that nobody inside can
+    /// write its file. Where that cannot be, the engine says what else cannot.
+    ///
+    /// # Errors
+    /// Without a /proc.
+    pub(crate) fn protect(&mut self) -> Result<()> {
+        if let Protection::ReadOnly(path) = tare_engine::protect_executable()? {
+            self.executable = path;
+        }
+        Ok(())
+    }
+
     /// Opens the engine.
     ///
     /// # Errors
     /// `Kind::Denied` without root; what opening the store fails with.
     pub(crate) fn engine(&self) -> Result<Engine> {
         self.need_root()?;
-        Engine::open(Config { root: self.root.clone(), run: self.run.clone(), fault: environment::get("TARE_FAULT") })
+        Engine::open(Config {
+            root: self.root.clone(),
+            run: self.run.clone(),
+            executable: self.executable.clone(),
+            fault: environment::get("TARE_FAULT"),
+        })
     }
 
     /// One clear sentence instead of the first EPERM on the way.

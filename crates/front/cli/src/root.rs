@@ -12,6 +12,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+/// The verbs in which a process of this program enters a container.
+const LAUNCHING: [&str; 3] = ["run", "start", "exec"];
+
 /// The whole command tree.
 pub(crate) fn full() -> Command {
     TOP.iter().fold(bare(), |root, verb| root.subcommand(build(verb, Booleans::Flags)))
@@ -44,8 +47,9 @@ fn dispatch(root: &ArgMatches) -> u8 {
         match verb.entry {
             Entry::Group(inner) => list = inner,
             Entry::Leaf { run, .. } => {
-                let context = context(root, path.join(" "));
-                return match run(matches, &context) {
+                let mut context = context(root, path.join(" "));
+                let ready = if LAUNCHING.contains(&verb.name) { context.protect() } else { Ok(()) };
+                return match ready.and_then(|()| run(matches, &context)) {
                     Ok(code) => code,
                     Err(error) => errors::report(&context.verb, &error),
                 };
@@ -60,7 +64,12 @@ fn context(root: &ArgMatches, verb: String) -> Context {
         let given = given.or_else(|| environment::non_empty(variable).map(PathBuf::from));
         environment::places().cwd.join(given.unwrap_or_else(|| PathBuf::from(default)))
     };
-    Context { root: path("root", "TARE_ROOT", "/var/lib/tare"), run: path("run", "TARE_RUN", "/run/tare"), verb }
+    Context {
+        root: path("root", "TARE_ROOT", "/var/lib/tare"),
+        run: path("run", "TARE_RUN", "/run/tare"),
+        executable: None,
+        verb,
+    }
 }
 
 fn bare() -> Command {

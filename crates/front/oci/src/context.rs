@@ -1,7 +1,6 @@
 //! What the global options mean, for every verb.
 
 use crate::log::Log;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use tare_model::Result;
 use tare_runtime::cgroup::Manager;
@@ -12,8 +11,6 @@ use tare_runtime::launch::{self, Protection};
 pub(crate) struct Context {
     /// The directory of the state directories.
     pub(crate) root: PathBuf,
-    /// The command line, for a process that executes itself anew.
-    pub(crate) args: Vec<OsString>,
     /// Where errors and warnings go.
     pub(crate) log: Log,
     /// `cgroupsPath` is `slice:prefix:name`, and systemd makes the group.
@@ -26,7 +23,7 @@ impl Context {
     /// For a verb that puts a process of this program into a container, before anything else: see
     /// [`launch::protect_executable`].
     pub(crate) fn protect(&self) -> Result<()> {
-        match launch::protect_executable(&self.args)? {
+        match launch::protect_executable()? {
             Protection::ReadOnly(_) => {}
             Protection::None(why) => self.log.debug(&why.to_string()),
         }

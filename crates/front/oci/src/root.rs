@@ -28,7 +28,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
         Err(error) => return refused(&error),
     };
     let (Some(verb), Some((_, inner))) = (called, matches.subcommand()) else { return version() };
-    let context = match context(&matches, args) {
+    let context = match context(&matches) {
         Ok(context) => context,
         Err(error) => {
             Log::new(None, Format::Text, false).error(&error);
@@ -51,7 +51,7 @@ fn version() -> u8 {
     u8::from(out::text(text).is_err())
 }
 
-fn context(root: &ArgMatches, args: &[OsString]) -> Result<Context> {
+fn context(root: &ArgMatches) -> Result<Context> {
     let path = |name: &str| root.get_one::<PathBuf>(name).cloned();
     let format = match root.get_one::<String>("log-format").map(String::as_str) {
         Some("json") => Format::Json,
@@ -72,7 +72,6 @@ fn context(root: &ArgMatches, args: &[OsString]) -> Result<Context> {
     };
     Ok(Context {
         root: directory,
-        args: args.to_vec(),
         log: Log::new(path("log"), format, root.get_flag("debug")),
         systemd_cgroup: root.get_flag("systemd-cgroup"),
         rootless,

@@ -160,7 +160,6 @@ mod tests {
             log: crate::log::Log::new(None, crate::log::Format::Text, false),
             systemd_cgroup: false,
             rootless: None,
-            args: Vec::new(),
         };
         let write = || main(SpecArgs { bundle: Some(dir.path().into()), rootless: false }, &context);
         assert_eq!(write().unwrap(), 0);

@@ -10,8 +10,8 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use tare_kernel::mount::{Attributes, NOSUID, PRIVATE, RDONLY};
 use tare_kernel::process::{self, ExecArray};
@@ -32,13 +32,12 @@ const SELF: &str = "/proc/self/exe";
 const HIGH: i32 = 200;
 
 /// Executes this program anew from a read-only mount, with the same arguments and environment; returns only in the
-/// process that is already executed so, or where that cannot be. To be called first thing, by whoever launches.
-///
-/// `args`: all of them, the program's name first. Nothing is left open by it.
+/// process that is already executed so, or where that cannot be. To be called first thing, by whoever launches. Nothing is
+/// left open by it.
 ///
 /// # Errors
-/// `Kind::Invalid` for an argument with a zero byte, which no process has.
-pub fn protect_executable(args: &[OsString]) -> Result<Protection> {
+/// As statvfs(2) of /proc/self/exe: where no /proc is mounted.
+pub fn protect_executable() -> Result<Protection> {
     if !stands(Defence::Executable) {
         return Ok(Protection::None(Error::new(Kind::Unsupported, "protect", SELF).because("this test takes it away")));
     }
@@ -46,12 +45,12 @@ pub fn protect_executable(args: &[OsString]) -> Result<Protection> {
     if flags.contains(StatVfsMountFlags::RDONLY) {
         return Ok(Protection::ReadOnly(path()));
     }
-    Ok(Protection::None(reexecute(args)))
+    Ok(Protection::None(reexecute()))
 }
 
-fn reexecute(args: &[OsString]) -> Error {
+fn reexecute() -> Error {
     let attempt = || -> Result<std::convert::Infallible> {
-        let argv = ExecArray::new(args.iter().map(|a| a.as_bytes())).during("protect", SELF)?;
+        let argv = ExecArray::new(std::env::args_os().map(OsString::into_vec)).during("protect", SELF)?;
         let file = read_only_file().map_err(|e| Error::io("protect", SELF, e))?;
         // Its path on the host cannot be read from the new mount. The original file goes along under the next number.
         let original = rustix::fs::open(SELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -79,16 +78,26 @@ fn read_only_file() -> std::io::Result<OwnedFd> {
 
 /// The path on the host of the file that is executed, after [`protect_executable`]; before it, /proc/self/exe says it.
 fn path() -> Option<PathBuf> {
-    let read = |link: String| {
-        let target = rustix::fs::readlink(link, Vec::new()).ok()?;
-        Some(PathBuf::from(OsString::from(target.to_str().ok()?)))
-    };
     // Executed by a descriptor alone, a program is called after it; the next one is the original.
-    let Some(number) = process::executed_as()?.strip_prefix("/dev/fd/").and_then(|n| n.parse::<i32>().ok()) else {
-        return read(SELF.to_owned());
+    let kept = match process::executed_as()?.strip_prefix("/dev/fd/").and_then(|n| n.parse::<i32>().ok()) {
+        None => return read_path(SELF),
+        Some(number) if number < HIGH => return None,
+        Some(number) => format!("/proc/self/fd/{}", number + 1),
     };
-    let kept = process::adopt(number + 1).ok()?;
-    read(format!("/proc/self/fd/{}", kept.as_raw_fd()))
+    // Somebody else may have executed it by a descriptor, and the next one may be anything.
+    let (own, other) = (rustix::fs::stat(SELF).ok()?, rustix::fs::stat(kept.as_str()).ok()?);
+    if (own.st_dev, own.st_ino) != (other.st_dev, other.st_ino) {
+        return None;
+    }
+    let path = read_path(&kept);
+    let number = kept.rsplit('/').next().and_then(|n| n.parse().ok())?;
+    drop(process::adopt(number));
+    path
+}
+
+fn read_path(link: &str) -> Option<PathBuf> {
+    let target = rustix::fs::readlink(link, Vec::new()).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
 }
 
 /// Whether the descriptors from 3 up that the program is to get (preserve-fds) are all open. Before anything else is
@@ -107,4 +116,67 @@ pub fn check_preserved(count: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use tare_kernel::process::{Namespaces, Parent};
+
+    const NAME: &str = "launch::protect::tests::the_file_cannot_be_written_afterwards";
+
+    /// In the copy of this test's program: first as it was executed by the test, then as it has executed itself.
+    fn in_the_copy() {
+        let protection = protect_executable().unwrap();
+        let Protection::ReadOnly(Some(path)) = &protection else { panic!("{protection:?}") };
+        assert!(path.ends_with("copy"), "{path:?}");
+        assert_eq!(std::env::vars_os().collect::<Vec<_>>(), [("A".into(), "1".into())]);
+        // Whoever runs the tests may have left descriptors open, but none of this file.
+        let own = rustix::fs::stat(SELF).unwrap();
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let Ok(found) = rustix::fs::stat(entry.unwrap().path()) else { continue };
+            assert_ne!((found.st_dev, found.st_ino), (own.st_dev, own.st_ino), "a descriptor was left");
+        }
+        rustix::io::write(rustix::stdio::stdout(), b"protected").unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_file_cannot_be_written_afterwards() {
+        let executed_as = process::executed_as().unwrap();
+        if executed_as.ends_with("copy") || executed_as.starts_with("/dev/fd/") {
+            return in_the_copy();
+        }
+        let dir = std::env::temp_dir().join(format!("tare-protect-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let copy = dir.join("copy");
+        std::fs::copy(SELF, &copy).unwrap();
+        let path = std::ffi::CString::new(copy.as_os_str().as_bytes()).unwrap();
+        let argv = ExecArray::new(["copy", "--exact", NAME, "--nocapture"]).unwrap();
+        let envp = ExecArray::new(["A=1"]).unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let child = process::clone_again(Namespaces::NONE, None, Parent::Caller, || {
+            rustix::stdio::dup2_stdout(&write).unwrap();
+            process::execve(&path, &argv, &envp);
+            process::exit_now(127)
+        })
+        .unwrap();
+        drop(write);
+        let (mut text, mut buffer) = (String::new(), [0; 256]);
+        while !text.contains("protected") {
+            let n = rustix::io::read(&read, &mut buffer[..]).unwrap();
+            assert_ne!(n, 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+        // What somebody in a container could do: hold it, wait until it is not executed any more, open it for writing.
+        let link = format!("/proc/{}/exe", child.pid.as_raw_nonzero());
+        let held = rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        process::pidfd_signal(child.pidfd.as_fd(), 9).unwrap();
+        waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        let again = format!("/proc/self/fd/{}", held.as_raw_fd());
+        assert_eq!(rustix::fs::open(again, OFlags::RDWR, Mode::empty()).unwrap_err(), Errno::ROFS);
+        rustix::fs::open(&copy, OFlags::RDWR, Mode::empty()).expect("the file itself can be written");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }
