@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! parent                                   child (PID 1 of the new namespaces)
-//! prepare: open bind sources, devpts
-//! spawn:   clone3 ------------------------> write "0" to each v1 `tasks`, unshare cgroup
-//! (network, through /proc/PID/ns/net)       join namespaces given by path
-//!                                           steps: root, mounts, devices, masks …
-//!          <-------------------- {"ready"}  at the gate
-//! release: "go" --------------------------> identity, seccomp, parent-death signal, execve
+//! prepare: open sources, devpts
+//! spawn:   clone3 ------------------------> "0" into each v1 `tasks`, unshare cgroup
+//!          id maps; "m" ------------------> join namespaces by path, time, become root of a user namespace
+//! (network, through /proc/PID/ns/net)       steps: root, mounts, devices, masks …
+//!          <------------------------ "h"    with hooks: before the change of the root
+//!          prestart, createRuntime; "h" --> createContainer; the rest of the steps
+//!          <------------------------ "r"    at the gate
+//! release: "g" ---------------------------> startContainer; identity, seccomp, parent-death signal, execve
 //!          <--------------- end of file     the socket is close-on-exec: the program runs
-//!          <------------ {"error": …}       or it does not, and this says why
+//!          <----------------- "e" {…}       or it does not, and this says why
 //! ```
 //!
-//! The status socket carries one JSON object a line. Whoever holds a [`Launch`] is the child's parent; dropping it
-//! before [`Launch::release`] closes the socket, and the child, finding nobody, exits. Nothing here waits for the
-//! child's end: that is the supervisor's.
+//! docs/design/launch.md draws each variant: a gate at a socket, whose starter is another process; user namespaces and
+//! namespaces by path, which take an intermediate process; exec. Whoever holds a [`Launch`] is the child's parent;
+//! dropping it before [`Launch::release`] or [`Launch::leave`] closes the channel, and the child, finding nobody, exits.
+//! Nothing here waits for the child's end: that is the supervisor's, or the caller's.
 
 mod become_process;
 mod bind;
