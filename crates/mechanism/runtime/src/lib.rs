@@ -11,6 +11,8 @@
 pub mod cgroup;
 pub mod defence;
 pub mod launch;
+#[cfg(test)]
+mod mutate;
 pub mod net_device;
 pub mod plan;
 pub mod rdt;

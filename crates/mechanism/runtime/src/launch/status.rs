@@ -58,18 +58,24 @@ pub(super) struct Channel {
     rendezvous: bool,
     /// Where a notify descriptor goes.
     pub(super) listener: Option<Listener>,
+    /// Messages so far.
+    heard: usize,
 }
+
+/// No honest child has more to say. One that was taken over by its container must not fill the parent's memory, or hold
+/// it for ever.
+const MOST_MESSAGES: usize = 256;
 
 pub(super) fn pair(rendezvous: bool) -> Result<(Channel, OwnedFd)> {
     let (parent, child) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|e| Error::io("create", "status socket", e))?;
-    Ok((Channel { socket: parent, ready: false, rendezvous, listener: None }, child))
+    Ok((Channel { socket: parent, ready: false, rendezvous, listener: None, heard: 0 }, child))
 }
 
 impl Channel {
     /// From a connection to a gate, behind which no rendezvous is left.
     pub(super) fn over(socket: OwnedFd) -> Self {
-        Channel { socket, ready: false, rendezvous: false, listener: None }
+        Channel { socket, ready: false, rendezvous: false, listener: None, heard: 0 }
     }
 
     /// The number of the parent's end, which the child inherits and closes.
@@ -142,6 +148,11 @@ impl Channel {
     fn receive(&mut self) -> Result<Option<Said>> {
         let mut buffer = [0u8; LIMIT];
         loop {
+            self.heard += 1;
+            if self.heard > MOST_MESSAGES {
+                return Err(Error::new(Kind::Corrupt, "read", "status of the container's process")
+                    .because("it says more than any that is sound"));
+            }
             return match listener::receive(&self.socket, &mut buffer[..]) {
                 Ok((n, Some(notify))) if &buffer[..n] == listener::PACKET => {
                     listener::deliver(self.listener.take(), notify)?;
@@ -259,3 +270,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "status_fuzz.rs"]
+mod fuzz;

@@ -213,6 +213,8 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     if !linux.sysctl.is_empty() {
         steps.push(Step::Sysctls(linux.sysctl.clone()));
     }
+    check_covered("readonlyPaths", &linux.readonly_paths)?;
+    check_covered("maskedPaths", &linux.masked_paths)?;
     if !linux.readonly_paths.is_empty() {
         steps.push(Step::ReadonlyPaths(linux.readonly_paths.clone()));
     }
@@ -264,6 +266,16 @@ pub fn check_hook(hook: &Hook) -> Result<()> {
     Ok(())
 }
 
+/// Paths to be covered are absolute (config-linux.md#masked-paths): one that is not would protect something else.
+fn check_covered(field: &'static str, paths: &[String]) -> Result<()> {
+    match paths.iter().find(|p| !p.starts_with('/') || p.contains('\0')) {
+        Some(path) => {
+            Err(Error::new(Kind::Invalid, "plan linux", field).because(format!("{path:?} is no absolute path")))
+        }
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,3 +318,6 @@ mod tests {
         assert_eq!(again, p);
     }
 }
+
+#[cfg(test)]
+mod fuzz;
