@@ -4,9 +4,25 @@ use serde_json::json;
 use tare_tests::oci::{Case, case, kernel, skip};
 
 fn two_processors() {
-    if kernel::status(i32::try_from(std::process::id()).unwrap(), "Cpus_allowed_list") == "0" {
+    if kernel::status(own_pid(), "Cpus_allowed_list") == "0" {
         skip("this host has one processor");
     }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+/// What is said of an affinity, by create or, since it is for processes that join, by exec.
+fn refused(c: &mut Case, affinity: serde_json::Value) -> String {
+    c.set("/process/execCPUAffinity", affinity).args(&["/bin/sleep", "1000"]);
+    if c.try_create(&[]).code != 0 {
+        return c.output().1;
+    }
+    c.start();
+    let out = c.exec(&["/bin/true"]);
+    assert_ne!(out.code, 0, "not refused");
+    out.stderr
 }
 
 fn joined(c: &mut Case, affinity: serde_json::Value) -> String {
@@ -32,16 +48,18 @@ fn final_alone_is_enough() {
 }
 
 #[test]
-fn initial_stays_when_nothing_changes_it() {
+fn initial_does_not_outlast_the_way_into_the_container() {
     case(|c| {
         two_processors();
-        // Before 6.2 the kernel forgot what a process had asked for when it joined a cpuset.
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
-        if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
-            skip("this kernel forgets an affinity that a process has asked for when it joins a cgroup");
-        }
-        assert_eq!(joined(c, json!({ "initial": "1" })), "1");
+        assert_eq!(joined(c, json!({ "initial": "1" })), kernel::status(own_pid(), "Cpus_allowed_list"));
+    });
+}
+
+#[test]
+fn an_initial_that_is_no_list_of_processors_is_refused() {
+    case(|c| {
+        let said = refused(c, json!({ "initial": "none-such" }));
+        assert!(said.contains("none-such"), "{said}");
     });
 }
 
@@ -57,7 +75,7 @@ fn ranges_and_lists_are_understood() {
 fn the_first_process_is_not_bound_by_it() {
     case(|c| {
         two_processors();
-        let own = kernel::status(i32::try_from(std::process::id()).unwrap(), "Cpus_allowed_list");
+        let own = kernel::status(own_pid(), "Cpus_allowed_list");
         let pid = c.set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })).sleeper();
         assert_eq!(kernel::status(pid, "Cpus_allowed_list"), own);
     });
@@ -66,14 +84,7 @@ fn the_first_process_is_not_bound_by_it() {
 #[test]
 fn what_is_no_list_of_processors_is_refused() {
     case(|c| {
-        c.set("/process/execCPUAffinity", json!({ "final": "some" })).args(&["/bin/sleep", "1000"]);
-        let out = c.try_create(&[]);
-        let said = if out.code == 0 {
-            c.start();
-            c.exec(&["/bin/true"]).stderr
-        } else {
-            c.output().1
-        };
+        let said = refused(c, json!({ "final": "some" }));
         assert!(said.contains("some"), "{said}");
     });
 }

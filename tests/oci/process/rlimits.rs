@@ -118,9 +118,13 @@ fn a_limit_that_may_not_be_raised_leaves_the_container_with_what_there_is() {
         let (_, own) = kernel::limit(me, "Max open files");
         let wanted = own.parse::<u64>().unwrap() + 1;
         limit(c, "RLIMIT_NOFILE", wanted, wanted);
-        let pid = c.sleeper();
+        let pid = c.args(&["/bin/sleep", "1000"]).create();
+        let started = c.oci(&["start", c.id()]);
+        assert_eq!(started.code, 0, "{}", started.stderr);
+        c.until("the program runs", || kernel::proc(pid, "cmdline").contains("1000"));
         let expected = if may { wanted.to_string() } else { own };
         assert_eq!(kernel::limit(pid, "Max open files"), (expected.clone(), expected));
-        assert!(may || c.output().1.contains("RLIMIT_NOFILE"), "it is said: {}", c.output().1);
+        let said = c.output().1 + &started.stderr;
+        assert!(may || said.contains("RLIMIT_NOFILE"), "it is said: {said}");
     });
 }

@@ -56,7 +56,7 @@ pub(super) const FIELDS: &[Field] = &[
     ("/process/ioPriority/class", ""),
     ("/process/ioPriority/priority", "process::io_priority::best"),
     ("/process/execCPUAffinity", "process::affinity::"),
-    ("/process/execCPUAffinity/initial", "process::affinity::initial"),
+    ("/process/execCPUAffinity/initial", "process::affinity::an_initial"),
     ("/process/execCPUAffinity/final", "process::affinity::final"),
     ("/hostname", ""),
     ("/domainname", ""),

@@ -5,7 +5,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 use tare_kernel::process::{pidfd_signal, read_signal, signal_fd};
 use tare_model::{Context, Error, Result};
 
@@ -121,6 +123,8 @@ impl Relay {
             let before = tcgetattr(&stdin).map_err(fail)?;
             let mut raw = before.clone();
             raw.make_raw();
+            // It goes on ending lines: the container's own terminal does not.
+            raw.output_modes.insert(OutputModes::OPOST);
             relay.before = Some(before);
             tcsetattr(&stdin, OptionalActions::Now, &raw).map_err(fail)?;
         }

@@ -76,12 +76,23 @@ pub(crate) fn through(directory: &OwnedFd, name: impl AsRef<Path>) -> rustix::io
     SocketAddrUnix::new(Path::new("/proc/self/fd").join(directory.as_fd().as_raw_fd().to_string()).join(name))
 }
 
-/// A new terminal as callers expect it: lines end in a bare line feed, and it has its first size.
-pub(crate) fn set_up_terminal(master: &OwnedFd, size: Option<&ConsoleSize>) -> Result<()> {
+/// Who shows what a terminal prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShownBy {
+    /// Whoever listens at the console socket: gets the terminal as the kernel makes it, as engines expect.
+    Receiver,
+    /// This command, on a terminal of the caller's that ends lines itself.
+    Relay,
+}
+
+/// A new terminal as callers expect it: with its first size, and each line's end made once.
+pub(crate) fn set_up_terminal(master: &OwnedFd, size: Option<&ConsoleSize>, by: ShownBy) -> Result<()> {
     let fail = |e| Error::io("set up", "terminal", e);
-    let mut settings = tcgetattr(master).map_err(fail)?;
-    settings.output_modes.remove(OutputModes::ONLCR);
-    tcsetattr(master, OptionalActions::Now, &settings).map_err(fail)?;
+    if by == ShownBy::Relay {
+        let mut settings = tcgetattr(master).map_err(fail)?;
+        settings.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(master, OptionalActions::Now, &settings).map_err(fail)?;
+    }
     if let Some(size) = size.filter(|s| (s.height, s.width) != (0, 0)) {
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(master, size).map_err(fail)?;

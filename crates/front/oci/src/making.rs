@@ -13,7 +13,7 @@
 use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::descriptors::Inherited;
-use crate::handover::{self, Receiver};
+use crate::handover::{self, Receiver, ShownBy};
 use crate::state::{self, Agent, CONFIG, Container, GATE, State};
 use crate::verb::create::CreateArgs;
 use crate::{descriptors, hooks, removal, time};
@@ -210,7 +210,8 @@ impl Begun<'_> {
         let prepared = launch::prepare(&plan, root, std::mem::take(&mut handles.mounts))?;
         let mut terminal = prepared.master()?;
         if let Some(master) = &terminal {
-            handover::set_up_terminal(master, spec.process.as_ref().and_then(|p| p.console_size.as_ref()))?;
+            let by = if console.is_some() { ShownBy::Receiver } else { ShownBy::Relay };
+            handover::set_up_terminal(master, spec.process.as_ref().and_then(|p| p.console_size.as_ref()), by)?;
         }
         let gate = match purpose {
             Purpose::Create => Gate::Socket(launch::bind_gate(self.container.dir.as_fd(), GATE)?),

@@ -1,6 +1,6 @@
 use crate::context::Context;
 use crate::foreground::{self, Signals};
-use crate::handover::{self, Receiver};
+use crate::handover::{self, Receiver, ShownBy};
 use crate::state::{Container, Status};
 use crate::{executed, hooks};
 use clap::Args;
@@ -188,7 +188,8 @@ impl Begun<'_> {
             return Err(Error::new(Kind::State, "open terminal", "").because("cannot exec in a stopped container"));
         }
         let terminal = launch::open_terminal_in(root.as_fd())?;
-        handover::set_up_terminal(&terminal.master, self.process.console_size.as_ref())?;
+        let by = if self.args.console_socket.is_some() { ShownBy::Receiver } else { ShownBy::Relay };
+        handover::set_up_terminal(&terminal.master, self.process.console_size.as_ref(), by)?;
         Ok(terminal)
     }
 
