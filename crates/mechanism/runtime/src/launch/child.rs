@@ -8,10 +8,11 @@ use super::identity::die_with_parent;
 use super::join::Joined;
 use super::status::{Reporter, Said};
 use super::step::Stage;
+use super::streams::replace_stdio;
 use super::trace::Trace;
 use super::{Stdio, clocks, maps};
 use crate::plan::{LaunchPlan, MountPlan, Step};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
@@ -167,16 +168,6 @@ fn set_stdio(inputs: &Inputs<'_>) -> Result<()> {
         (None, Some(s)) => replace_stdio(s.stdin.as_fd(), s.stdout.as_fd(), s.stderr.as_fd()).map_err(fail),
         (None, None) => Ok(()),
     }
-}
-
-pub(super) fn replace_stdio(
-    stdin: BorrowedFd<'_>,
-    stdout: BorrowedFd<'_>,
-    stderr: BorrowedFd<'_>,
-) -> rustix::io::Result<()> {
-    rustix::stdio::dup2_stdin(stdin)?;
-    rustix::stdio::dup2_stdout(stdout)?;
-    rustix::stdio::dup2_stderr(stderr)
 }
 
 /// What a trace calls a step: what is done, and to what.

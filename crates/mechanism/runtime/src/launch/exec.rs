@@ -1,8 +1,9 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
 
 use super::become_process::Become;
-use super::child::{give_up, join_cgroups, replace_stdio};
+use super::child::{give_up, join_cgroups};
 use super::status::{self, Reporter, Said};
+use super::streams::replace_stdio;
 use super::{CgroupHandles, Launch, Stdio};
 use crate::plan::ProcessPlan;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -98,7 +98,7 @@ pub fn run(hook: &Hook, state: &str) -> Result<()> {
     let (output, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
     let child = process::clone_again(Namespaces::NONE, None, Parent::Caller, || {
         process::reset_signals();
-        let ready = super::child::replace_stdio(input.as_fd(), end.as_fd(), end.as_fd());
+        let ready = super::streams::replace_stdio(input.as_fd(), end.as_fd(), end.as_fd());
         if ready.is_ok() && process::close_on_exec_from(3).is_ok() {
             let e = process::execve(&path, &argv, &envp);
             let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot be executed: {e}").as_bytes());

@@ -48,6 +48,7 @@ mod resolve;
 mod root;
 mod status;
 mod step;
+mod streams;
 mod terminal;
 mod trace;
 

@@ -149,7 +149,8 @@ pub fn plan(spec: &Spec) -> Result<LaunchPlan> {
     let bad = |why: &str| Error::new(Kind::Invalid, "plan container", "").because(why);
     let linux = spec.linux.as_ref().ok_or_else(|| bad("the specification has no linux part"))?;
     let process = spec.process.as_ref().ok_or_else(|| bad("the specification has no process"))?;
-    let namespaces = namespaces::plan(spec, linux)?;
+    let mut namespaces = namespaces::plan(spec, linux)?;
+    namespaces.require_distinct(check_sysctls(&linux.sysctl, &namespaces)?);
     let hooks = spec.hooks.clone().unwrap_or_default();
     let every = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
     every.iter().flat_map(|h| h.iter()).chain(&hooks.poststart).chain(&hooks.poststop).try_for_each(check_hook)?;

@@ -1,6 +1,5 @@
 //! Which namespaces are made, which are joined, and what contradicts what.
 
-use super::check_sysctls;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tare_model::runtime_spec::{Linux, LinuxIdMapping, NamespaceKind, Spec};
@@ -60,6 +59,15 @@ impl NamespacePlan {
         self.join.iter().any(|(k, _)| *k == kind)
     }
 
+    /// Something in these is going to be changed: those of them that are joined must not be the runtime's own.
+    pub(super) fn require_distinct(&mut self, kinds: impl IntoIterator<Item = NamespaceKind>) {
+        for kind in kinds {
+            if self.joins(kind) && !self.distinct.contains(&kind) {
+                self.distinct.push(kind);
+            }
+        }
+    }
+
     /// Whether one of this kind is made.
     pub fn creates(&self, kind: NamespaceKind) -> bool {
         self.create.contains(&kind)
@@ -101,13 +109,9 @@ pub(super) fn plan(spec: &Spec, linux: &Linux) -> Result<NamespacePlan> {
     if !plan.has(NamespaceKind::Mount) && linux.rootfs_propagation.is_some() {
         return Err(bad("rootfsPropagation needs a mount namespace"));
     }
-    let mut distinct = check_sysctls(&linux.sysctl, &plan)?;
-    if (spec.hostname.is_some() || spec.domainname.is_some()) && plan.joins(NamespaceKind::Uts) {
-        distinct.push(NamespaceKind::Uts);
+    if spec.hostname.is_some() || spec.domainname.is_some() {
+        plan.require_distinct([NamespaceKind::Uts]);
     }
-    distinct.sort_unstable();
-    distinct.dedup();
-    plan.distinct = distinct.into_iter().filter(|k| plan.joins(*k)).collect();
     Ok(plan)
 }
 
@@ -241,10 +245,8 @@ mod tests {
         l.uid_mappings = vec![map(5, 100, 10), map(1, 50, 2)];
         l.gid_mappings = vec![map(0, 0, 1)];
         l.time_offsets = [("boottime".to_owned(), LinuxTimeOffset { secs: -3, nanosecs: 7 })].into_iter().collect();
-        l.sysctl = [("net.ipv4.ip_forward".to_owned(), "1".to_owned()), ("kernel.sem".to_owned(), "1".to_owned())]
-            .into_iter()
-            .collect();
-        let p = plan(&Spec::default(), &l).unwrap();
+        let mut p = plan(&Spec::default(), &l).unwrap();
+        p.require_distinct([K::Network, K::Ipc, K::Network]);
         assert_eq!(p.distinct, [K::Network]);
         assert_eq!(p.time_offsets, ["boottime -3 7"]);
         let ids = p.ids.unwrap();
