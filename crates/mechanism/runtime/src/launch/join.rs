@@ -197,12 +197,8 @@ pub(super) fn clone_through(
     .during("clone", "intermediate process")?;
     drop(theirs);
     let received = take_over(&ours);
-    loop {
-        match waitid(WaitId::PidFd(intermediate.pidfd.as_fd()), WaitIdOptions::EXITED) {
-            Err(Errno::INTR) => {}
-            _ => break,
-        }
-    }
+    // It ends by itself, now that it has said what it had to.
+    while waitid(WaitId::PidFd(intermediate.pidfd.as_fd()), WaitIdOptions::EXITED).err() == Some(Errno::INTR) {}
     received
 }
 

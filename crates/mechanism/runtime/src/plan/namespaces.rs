@@ -103,7 +103,8 @@ pub(super) fn plan(spec: &Spec, linux: &Linux) -> Result<NamespacePlan> {
             return Err(bad("a domain name needs a UTS namespace"));
         }
     }
-    if !plan.has(NamespaceKind::Mount) && !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) {
+    let has_covered = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+    if has_covered && !plan.has(NamespaceKind::Mount) {
         return Err(bad("maskedPaths and readonlyPaths need a mount namespace"));
     }
     if !plan.has(NamespaceKind::Mount) && linux.rootfs_propagation.is_some() {
