@@ -23,7 +23,6 @@ mod hooks;
 mod log;
 mod making;
 mod out;
-mod rdt;
 mod removal;
 mod root;
 mod signal;

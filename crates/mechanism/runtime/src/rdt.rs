@@ -152,6 +152,15 @@ fn fill(plan: &RdtPlan, root: BorrowedFd<'_>, pid: i32, made: &mut RdtGroup) -> 
     Ok(())
 }
 
+/// Writes the schemata of a class that exists: for a container that runs.
+///
+/// # Errors
+/// `Kind::NotFound` without the class; else what the kernel refuses, in its own words.
+pub fn update(plan: &RdtPlan, root: BorrowedFd<'_>) -> Result<()> {
+    let class = open_directory(root, &plan.class)?;
+    plan.lines.iter().try_for_each(|line| write(root, class.as_fd(), "schemata", line))
+}
+
 /// Removes what was made for a container, whose processes have ended.
 ///
 /// # Errors
@@ -258,6 +267,18 @@ mod tests {
         }
         r.schemata = vec!["a\nb".into()];
         assert!(plan(&r, "box").is_err());
+    }
+
+    #[test]
+    fn schemata_of_a_class_that_exists_are_changed() {
+        let dir = Resctrl::new("update");
+        let mut r = rdt(Some("gold"));
+        r.mem_bw_schema = Some("MB:0=70".into());
+        let plan = plan(&r, "box").unwrap();
+        assert_eq!(update(&plan, dir.1.as_fd()).unwrap_err().kind(), Kind::NotFound);
+        dir.class("gold");
+        update(&plan, dir.1.as_fd()).unwrap();
+        assert_eq!((dir.read("gold/schemata").as_str(), dir.read("gold/tasks").as_str()), ("MB:0=70\n", ""));
     }
 
     #[test]

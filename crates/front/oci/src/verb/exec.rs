@@ -106,7 +106,12 @@ fn exec(args: &ExecArgs, context: &Context) -> Result<u8> {
 
     let Some(init) = container.process() else { return refuse("cannot exec in a stopped container") };
     let begun = Begun { args, context, container: &container, spec: &spec, process: &process };
-    let (launch, mut master) = begun.launch(init.as_fd())?;
+    // It may have ended while it was looked at; then that is what is wrong.
+    let begun = begun.launch(init.as_fd());
+    if begun.is_err() && container.process().is_none() {
+        return refuse("cannot exec in a stopped container");
+    }
+    let (launch, mut master) = begun?;
     if let (Some(console), Some(master)) = (&console, master.take_if(|_| console.is_some())) {
         console.send(master.as_fd(), &handover::terminal_name(&master))?;
     }
@@ -161,7 +166,6 @@ impl Begun<'_> {
         let (master, slave) = terminal.map(|t| (t.master, t.slave)).unzip();
         let plan = ExecPlan { process: self.plan()?, namespaces: launch::foreign_namespaces(state.pid)? };
         let mut launch = launch::exec(&plan, init, None, slave, self.cgroup()?)?;
-        // What is looked up by pid can have ended meanwhile, and the pid be another's: then the descriptor says so.
         launch.wait_ready()?;
         for warning in launch.warnings.drain(..) {
             self.context.log.warn(&warning);

@@ -122,7 +122,7 @@ fn linux() -> Value {
         },
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
-        "intelRdt": { "enabled": true, "schemata": true, "monitoring": false },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": { "modes": modes, "flags": flags },
         "mountExtensions": { "idmap": { "enabled": true } },
         "netDevices": { "enabled": true },
@@ -198,6 +198,7 @@ mod tests {
                     default_action: "SCMP_ACT_ALLOW".into(),
                     architectures: texts(&lists["archs"]),
                     flags: texts(&lists["knownFlags"]),
+                    listener_path: Some("/agent".into()),
                     syscalls: vec![call],
                     ..LinuxSeccomp::default()
                 };

@@ -1,11 +1,12 @@
 use crate::context::Context;
-use crate::rdt;
 use crate::state::{self, Container, Status};
 use clap::Args;
+use rustix::fd::{AsFd, OwnedFd};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tare_model::runtime_spec::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use tare_model::runtime_spec::{LinuxBlockIo, LinuxCpu, LinuxIntelRdt, LinuxMemory, LinuxPids, LinuxResources, Spec};
 use tare_model::{Error, Kind, Result};
+use tare_runtime::rdt::{self, RdtPlan};
 
 /// Change the limits of a container
 #[derive(Debug, Args)]
@@ -85,15 +86,15 @@ pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
         return Err(Error::new(Kind::State, "update", &args.id).because("container not running"));
     }
     let mut spec = container.spec()?;
-    let rdt = rdt::Change::of(&spec, &args.id, args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
+    let rdt = args.rdt(&spec)?;
     if resources != LinuxResources::default() {
         let applied = container.place()?.update(&resources)?;
         for (file, value) in &applied.written {
             context.log.debug(&format!("{file} = {value}"));
         }
     }
-    if let Some(rdt) = rdt {
-        rdt.apply()?;
+    if let Some((plan, root)) = rdt {
+        rdt::update(&plan, root.as_fd())?;
     }
     let linux = spec.linux.get_or_insert_default();
     linux.resources = Some(merged(linux.resources.as_ref(), &resources)?);
@@ -142,6 +143,29 @@ impl UpdateArgs {
             block_io: some(LinuxBlockIo { weight: self.blkio_weight, ..LinuxBlockIo::default() }),
             ..LinuxResources::default()
         })
+    }
+}
+
+impl UpdateArgs {
+    /// New schemata for the container's class, and where classes are. Looked for before anything is changed.
+    fn rdt(&self, spec: &Spec) -> Result<Option<(RdtPlan, OwnedFd)>> {
+        let given = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+        let (l3, bandwidth) = (given(&self.l3_cache_schema), given(&self.mem_bw_schema));
+        if l3.is_none() && bandwidth.is_none() {
+            return Ok(None);
+        }
+        let Some(own) = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref()) else {
+            return Err(Error::new(Kind::Invalid, "update", "Intel RDT")
+                .because("the container was created without linux.intelRdt"));
+        };
+        let wanted = LinuxIntelRdt {
+            clos_id: own.clos_id.clone(),
+            l3_cache_schema: l3,
+            mem_bw_schema: bandwidth,
+            ..LinuxIntelRdt::default()
+        };
+        let plan = rdt::plan(&wanted, &self.id)?;
+        Ok(Some((plan, rdt::open(&rdt::fields(&wanted))?)))
     }
 }
 

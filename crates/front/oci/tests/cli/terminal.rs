@@ -9,7 +9,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixListener;
 
-fn receive(listener: &UnixListener) -> (String, OwnedFd) {
+pub(crate) fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     let (stream, _) = listener.accept().unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
