@@ -496,7 +496,9 @@ fn a_creator_that_is_killed_takes_the_unfinished_with_it_and_leaves_the_finished
                 open_gate(handle.as_fd(), "gate", None).unwrap();
                 process::pidfd_signal(pidfd.as_fd(), 9).unwrap();
             }
-            assert_eq!(wait(pidfd.as_fd()), 128 + 9);
+            // Unfinished, it is killed, unless it sees first that nobody is at the other end of its channel.
+            let code = wait(pidfd.as_fd());
+            assert!(code == 128 + 9 || (!finished && code == 1), "{code}");
             std::fs::remove_dir_all(dir).unwrap();
         });
     }
