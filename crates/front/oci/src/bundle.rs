@@ -112,6 +112,11 @@ pub(crate) fn check_process(field: &str, process: &Process) -> Result<()> {
             ));
         }
     }
+    // getenv(3) would not find it, and what reads the environment otherwise would disagree about it.
+    if let Some(i) = process.env.iter().position(|e| e.find('=').is_none_or(|at| at == 0)) {
+        let why = format_args!("invalid environment variable: {:?} is not NAME=value", process.env[i]);
+        return Err(wrong(format_args!("{field}.env[{i}]"), why));
+    }
     let zero = |texts: &[String]| texts.iter().position(|t| t.contains('\0'));
     for (name, texts) in [("args", &process.args), ("env", &process.env)] {
         if let Some(i) = zero(texts) {
@@ -260,7 +265,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, Value, &str); 12] = [
+        let cases: [(&str, Value, &str); 13] = [
+            ("/process/env", json!(["A=1", "B"]), "process.env[1]: invalid environment variable"),
             ("/ociVersion", json!("3.0.0"), "ociVersion"),
             ("/root/path", json!("nowhere"), "root.path"),
             ("/root/path", json!(""), "root.path"),

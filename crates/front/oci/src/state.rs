@@ -119,7 +119,10 @@ pub(crate) struct Container {
 /// `Kind::Invalid`.
 pub(crate) fn check_id(id: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
-    if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(plain) {
+    if id.is_empty() {
+        return Err(Error::new(Kind::Invalid, "use container id", "").because("container id cannot be empty"));
+    }
+    if id.len() > 1024 || id == "." || id == ".." || !id.chars().all(plain) {
         return Err(Error::new(Kind::Invalid, "use container id", format!("{id:?}"))
             .because("invalid container ID format: letters, digits, and _ + - . are allowed"));
     }

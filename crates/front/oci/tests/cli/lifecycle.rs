@@ -57,7 +57,7 @@ fn what_is_missing_or_taken_is_said_in_the_words_that_callers_look_for() {
         assert!(String::from_utf8_lossy(&out.stderr).contains("container does not exist"), "{words:?}");
     }
     place.ok(&["delete", "--force", "none"]);
-    for id in ["..", ".", "a/b", "", "a b"] {
+    for id in ["..", ".", "a/b", "a b"] {
         let text = place.fails(&["create", "--bundle", &place.bundle(), id]);
         assert!(text.contains("invalid container ID format"), "{id:?}: {text}");
     }

@@ -118,7 +118,7 @@ fn a_create_that_is_refused_for_its_group_does_no_harm_to_who_is_in_it() {
     let mut second = Place::new();
     second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"].clone();
     let text = second.fails(&["create", "--bundle", &second.bundle(), &second.id]);
-    assert!(text.contains("exists already and holds"), "{text}");
+    assert!(text.contains("not empty"), "{text}");
     assert!(!second.root().join(&second.id).exists());
     // Nor does removing what a create has only begun.
     std::fs::create_dir(second.root().join(&second.id)).unwrap();
