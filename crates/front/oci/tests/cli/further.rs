@@ -120,13 +120,13 @@ fn the_terminal_of_an_exec_is_sent_or_relayed() {
     ]);
     let (name, master) = receive(&listener);
     assert_eq!(name, "/dev/pts/0");
-    assert!(!tcgetattr(&master).unwrap().output_modes.contains(OutputModes::ONLCR));
+    assert!(tcgetattr(&master).unwrap().output_modes.contains(OutputModes::ONLCR), "as the kernel makes it");
     let mut master = std::fs::File::from(master);
     master.write_all(b"words\n").unwrap();
     let mut text = Vec::new();
     let _ = master.read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
-    assert!(text.contains("/dev/pts/0\ngot words\n"), "{text:?}");
+    assert!(text.contains("/dev/pts/0\r\ngot words\r\n"), "{text:?}");
     drop(master);
     assert_eq!(place.ok(&["exec", "-t", &place.id, "tty"]), "/dev/pts/0\n");
 }
