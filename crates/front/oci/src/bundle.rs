@@ -123,6 +123,12 @@ pub(crate) fn check_process(field: &str, process: &Process) -> Result<()> {
             return Err(wrong(format_args!("{field}.{name}[{i}]"), "it contains a zero byte"));
         }
     }
+    if let Some(i) = process.env.iter().position(|v| v.find('=').is_none_or(|at| at == 0)) {
+        return Err(wrong(
+            format_args!("{field}.env[{i}]"),
+            format_args!("invalid environment variable: {:?} is not NAME=VALUE", process.env[i]),
+        ));
+    }
     Ok(())
 }
 

@@ -40,6 +40,15 @@ pub(crate) fn adopt_orphans() -> Result<()> {
     rustix::process::set_child_subreaper(Some(own)).map_err(|e| Error::io("become", "subreaper", e))
 }
 
+/// Makes a terminal as large as the caller's, if that is one: before the program begins, lest it see no size.
+pub(crate) fn fit(master: BorrowedFd<'_>) {
+    let of = |fd: BorrowedFd<'_>| tcgetwinsize(fd).ok().filter(|s| s.ws_row > 0);
+    let size = of(std::io::stdout().as_fd()).or_else(|| of(std::io::stdin().as_fd()));
+    if let Some(size) = size {
+        let _ = tcsetwinsize(master, size);
+    }
+}
+
 /// Waits for the end of a child of ours. Returns its exit code, or 128 and the signal that ended it.
 pub(crate) fn wait(signals: &Signals, pid: i32, pidfd: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<u8> {
     let mut relay = terminal.map(Relay::begin).transpose()?;
@@ -133,10 +142,8 @@ impl Relay {
     }
 
     fn resize(&self) {
-        let of = |fd: BorrowedFd<'_>| tcgetwinsize(fd).ok().filter(|s| s.ws_row > 0);
-        let size = of(std::io::stdout().as_fd()).or_else(|| of(std::io::stdin().as_fd()));
-        if let (Some(size), Some(master)) = (size, &self.master) {
-            let _ = tcsetwinsize(master, size);
+        if let Some(master) = &self.master {
+            fit(master.as_fd());
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
         None => TOP.iter().fold(bare(), |root, verb| root.subcommand(build(verb, valued))),
     };
     let command = if valued { command.mut_args(with_value) } else { command };
+    let words = format!("called with {args:?}");
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return refused(&error),
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
             return 1;
         }
     };
+    context.log.debug(&words);
     match (verb.run)(inner, &context) {
         Ok(code) => code,
         Err(error) => {
@@ -70,9 +72,10 @@ fn context(root: &ArgMatches) -> Result<Context> {
             _ => PathBuf::from(ROOT),
         },
     };
+    let log = Log::new(path("log"), format, root.get_flag("debug"));
     Ok(Context {
         root: directory,
-        log: Log::new(path("log"), format, root.get_flag("debug")),
+        log,
         systemd_cgroup: root.get_flag("systemd-cgroup"),
         rootless,
     })

@@ -123,6 +123,7 @@ fn exec(args: &ExecArgs, context: &Context) -> Result<u8> {
     if let Some(path) = &args.pid_file {
         handover::pid_file(path, pid)?;
     }
+    master.iter().for_each(|master| foreground::fit(master.as_fd()));
     let running = launch.release().inspect_err(|_| {
         if let Some(path) = &args.pid_file {
             let _ = std::fs::remove_file(path);

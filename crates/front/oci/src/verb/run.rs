@@ -52,6 +52,7 @@ fn run(args: &RunArgs, context: &Context, purpose: Purpose) -> Result<(Container
     if let Some(listener) = starting::listener(&container.state).inspect_err(undo)? {
         launch.set_listener(listener);
     }
+    terminal.iter().for_each(|master| foreground::fit(master.as_fd()));
     let running = launch.release().inspect_err(undo)?;
     for warning in &running.warnings {
         context.log.warn(warning);

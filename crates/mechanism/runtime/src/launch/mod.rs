@@ -71,7 +71,7 @@ use crate::defence::{Defence, stands};
 use crate::plan::LaunchPlan;
 use hook::ContainerState;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, waitid};
 use status::Channel;
 use std::convert::Infallible;
 use tare_kernel::process::{Child, Namespaces};
@@ -128,14 +128,15 @@ impl Launch {
     /// mounted: the place of prestart and createRuntime. Not called for a plan without hooks.
     ///
     /// # Errors
-    /// As [`Launch::wait_ready`], and what `hooks` returns; the child ends when this is dropped.
+    /// As [`Launch::wait_ready`], and what `hooks` returns; the child has ended then.
     pub fn wait_ready_with(&mut self, hooks: impl FnOnce() -> Result<()>) -> Result<()> {
         let pid = self.pid();
         let devices = std::mem::take(&mut self.net_devices);
-        self.channel.wait_ready(pid, &mut self.warnings, || {
+        let ready = self.channel.wait_ready(pid, &mut self.warnings, || {
             crate::net_device::move_all_to_process(&devices, pid)?;
             hooks()
-        })
+        });
+        ready.inspect_err(|_| self.end())
     }
 
     /// Opens the gate and waits until the program runs.
@@ -145,11 +146,18 @@ impl Launch {
     pub fn release(mut self) -> Result<Running> {
         let pid = self.pid();
         if let Err(e) = self.channel.release(pid, &mut self.warnings) {
-            // Mostly it has ended by itself. It has not when only its notify descriptor could not be delivered.
-            let _ = tare_kernel::process::pidfd_signal(self.child.pidfd.as_fd(), 9);
+            self.end();
             return Err(e);
         }
         Ok(self.into_running())
+    }
+
+    /// Ends a child that has failed, and reaps it: nobody else will, and as long as it is there, so is whatever it joined.
+    fn end(&self) {
+        // Mostly it has ended by itself. It has not when a hook failed or its notify descriptor could not be delivered.
+        let _ = tare_kernel::process::pidfd_signal(self.child.pidfd.as_fd(), 9);
+        let reap = || waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        while matches!(reap(), Err(rustix::io::Errno::INTR)) {}
     }
 
     /// Leaves the child waiting at its socket ([`Gate::Socket`]), where [`open_gate`] finds it. Only after
