@@ -1,7 +1,7 @@
 //! The process that `exec` runs: from a file, or from the container's own process and flags. Pure but for the file.
 
+use crate::arguments::ExecArgs;
 use crate::bundle::check_process;
-use crate::verb::exec::ExecArgs;
 use std::path::Path;
 use tare_model::runtime_spec::{Process, Spec};
 use tare_model::{Error, Kind, Result};

@@ -12,6 +12,7 @@
 //!   gate                the socket at which the created container waits for `start`
 //! ```
 
+mod arguments;
 mod bundle;
 mod context;
 mod descriptors;

@@ -10,12 +10,12 @@
 //! lock released                    created
 //! ```
 
+use crate::arguments::CreateArgs;
 use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::descriptors::Inherited;
 use crate::handover::{self, Receiver, ShownBy};
 use crate::state::{self, Agent, CONFIG, Container, GATE, State};
-use crate::verb::create::CreateArgs;
 use crate::{descriptors, hooks, removal, time};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;

@@ -9,7 +9,7 @@ use crate::{environment, out};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use tare_model::{Error, Kind, Result};
+use tare_model::{Error, Result};
 
 /// Where the containers of root are, unless `--root` says otherwise.
 const ROOT: &str = "/run/tare-oci";
@@ -73,12 +73,7 @@ fn context(root: &ArgMatches) -> Result<Context> {
         },
     };
     let log = Log::new(path("log"), format, root.get_flag("debug"));
-    Ok(Context {
-        root: directory,
-        log,
-        systemd_cgroup: root.get_flag("systemd-cgroup"),
-        rootless,
-    })
+    Ok(Context { root: directory, log, systemd_cgroup: root.get_flag("systemd-cgroup"), rootless })
 }
 
 /// A path as seen from the working directory.
@@ -179,11 +174,6 @@ fn refused(error: &clap::Error) -> u8 {
     }
     out::note(format_args!("tare: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
     1
-}
-
-/// What clap hands to a verb, as the verb's own type.
-pub(crate) fn parse<T: clap::FromArgMatches>(matches: &ArgMatches) -> Result<T> {
-    T::from_arg_matches(matches).map_err(|e| Error::new(Kind::Invalid, "read the arguments", "").because(e))
 }
 
 #[cfg(test)]

@@ -1,79 +1,16 @@
+pub(super) use crate::arguments::ExecArgs;
 use crate::context::Context;
 use crate::foreground::{self, Signals};
 use crate::handover::{self, Receiver, ShownBy};
 use crate::state::{Container, Status};
 use crate::{executed, hooks};
-use clap::Args;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use std::path::PathBuf;
 use tare_model::runtime_spec::{Process, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{Created, SubGroups};
 use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Launch, Listener, Terminal, hook};
 use tare_runtime::plan::{Keyring, ProcessPlan, plan_process_of};
-
-/// Run a further process in a running container
-#[derive(Debug, Args)]
-pub(crate) struct ExecArgs {
-    /// Unix socket that receives the terminal
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<PathBuf>,
-    /// Unix socket that receives a pidfd of the process
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) pidfd_socket: Option<PathBuf>,
-    /// Working directory inside
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) cwd: Option<String>,
-    /// Environment variable, NAME=value
-    #[arg(short, long, value_name = "VARIABLE")]
-    pub(crate) env: Vec<String>,
-    /// Give the process a terminal
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    /// User and group by number
-    #[arg(short, long, value_name = "UID[:GID]")]
-    pub(crate) user: Option<String>,
-    /// Supplementary group by number
-    #[arg(short = 'g', long, value_name = "GID")]
-    pub(crate) additional_gids: Vec<u32>,
-    /// File with the specification's process object
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) process: Option<PathBuf>,
-    /// Return once the program runs
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-    /// File for the id of the process
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-    /// SELinux label
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) process_label: Option<String>,
-    /// AppArmor profile
-    #[arg(long, value_name = "PROFILE")]
-    pub(crate) apparmor: Option<String>,
-    /// Refuse new privileges to the process
-    #[arg(long)]
-    pub(crate) no_new_privs: bool,
-    /// Capability to add
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) cap: Vec<String>,
-    /// Hand down this many descriptors beyond standard error and $LISTEN_FDS
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) preserve_fds: u32,
-    /// Group below the container's own
-    #[arg(long, value_name = "[CONTROLLER:]GROUP")]
-    pub(crate) cgroup: Vec<String>,
-    /// Do not refuse a container that is paused
-    #[arg(long)]
-    pub(crate) ignore_paused: bool,
-    /// The container
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-    /// Program and arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
-}
 
 /// Callers tell a failure to begin from the program's own exit codes by this.
 const FAILED: u8 = 255;

@@ -1,10 +1,10 @@
 //! The verbs, one file each: what was typed, and what is done.
 
 mod checkpoint;
-pub(crate) mod create;
+mod create;
 mod delete;
 mod events;
-pub(crate) mod exec;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -18,8 +18,8 @@ mod start;
 mod state;
 mod update;
 
+use crate::arguments::parse;
 use crate::context::Context;
-use crate::root::parse;
 use clap::{ArgMatches, Args, Command};
 use tare_model::Result;
 

@@ -15,7 +15,7 @@ pub(super) fn main(args: PauseArgs, context: &Context) -> Result<u8> {
     let container = Container::load_locked(context, &args.id)?;
     match container.status()? {
         Status::Created | Status::Running => {}
-        Status::Paused => return Err(state(&args.id, "container already paused")),
+        Status::Paused => return Err(state(&args.id, "container not running: it is paused already")),
         _ => return Err(state(&args.id, "container not running")),
     }
     container.group()?.freeze().map(|()| 0)

@@ -1,4 +1,4 @@
-use super::create::CreateArgs;
+use crate::arguments::CreateArgs;
 use crate::context::Context;
 use crate::foreground::{self, Signals};
 use crate::making::{self, Made, Purpose};

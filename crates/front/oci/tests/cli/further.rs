@@ -150,7 +150,7 @@ fn pause_and_resume_change_the_state() {
     let place = running();
     place.ok(&["pause", &place.id]);
     assert_eq!(place.status(), "paused");
-    assert!(place.fails(&["pause", &place.id]).contains("already paused"));
+    assert!(place.fails(&["pause", &place.id]).contains("paused already"));
     place.ok(&["resume", &place.id]);
     assert_eq!(place.status(), "running");
     assert!(place.fails(&["resume", &place.id]).contains("container not paused"));
