@@ -1,4 +1,4 @@
-"""The OCI runtimes and the floor on one bundle: every step of a life, with and without a filter, with one and with all controllers."""
+"""The OCI runtimes and the floor on one bundle: every step of a life, with and without a filter, with few and with all controllers."""
 
 import concurrent.futures
 import json
@@ -22,15 +22,15 @@ class Kind:
     """One way to configure the bundle, with a copy of it for each runtime (a group of its own)."""
 
     def __init__(self, name: str, seccomp: bool, controllers: str = "all"):
-        self.name, self.view = name, "peers" if controllers == "all" else "one"
+        self.name, self.view = name, "peers" if controllers == "all" else "few"
         self.bundles = {}
         for runtime, sleeping in ((r, s) for r in RUNTIMES for s in (False, True)):
             config = json.loads((BUNDLES / f"{runtime}{'-sleep' if sleeping else ''}" / "config.json").read_text())
             if not seccomp:
                 config["linux"].pop("seccomp", None)
-            if controllers == "one":
-                # What needs another controller.
-                config["linux"]["resources"] = {}
+            if controllers == "few":
+                # The rest needs other controllers.
+                config["linux"]["resources"] = {"devices": config["linux"]["resources"]["devices"]}
             config["linux"]["cgroupsPath"] = f"/bench/{name}-{runtime}{int(sleeping)}"
             bundle = BUNDLES / f"{name}-{runtime}{'-sleep' if sleeping else ''}"
             shutil.rmtree(bundle, ignore_errors=True)
@@ -38,8 +38,8 @@ class Kind:
             (bundle / "config.json").write_text(json.dumps(config))
             self.bundles[runtime, sleeping] = str(bundle)
         flags, dirs = floor_groups()
-        if controllers == "one":
-            dirs = [dir_ for dir_ in dirs if dir_.name == "cpuset"]
+        if controllers == "few":
+            dirs = [dir_ for dir_ in dirs if dir_.name in ("cpuset", "devices")]
         for dir_ in dirs:
             (dir_ / "bench").mkdir(exist_ok=True)
         self.groups = [*flags, "-c", ",".join(str(dir_ / "bench") for dir_ in dirs)]
@@ -55,17 +55,15 @@ def prepared() -> dict[str, Kind]:
     runtime_bundles(*RUNTIMES)
     write_filter()
     SOCKETS.mkdir(exist_ok=True)
-    kinds = [Kind("seccomp", True), Kind("plain", False), Kind("one", True, "one")]
+    kinds = [Kind("seccomp", True), Kind("plain", False), Kind("few", True, "few")]
     return {kind.name: kind for kind in kinds}
 
 
 def oci_run(rounds: int) -> dict:
-    """oci run of true: with the filter and all controllers, without the filter, and with one controller; each after a rest"""
+    """oci run of true: with the filter and all controllers, without the filter, and with two controllers; each after a rest"""
     commands = {}
     for kind in prepared().values():
-        # runc does not start without the devices controller.
-        names = [name for name in (*RUNTIMES, "floor") if kind.name != "one" or name != "runc"]
-        commands |= {f"{runtime}, {kind.name}": kind.run(runtime) for runtime in names}
+        commands |= {f"{runtime}, {kind.name}": kind.run(runtime) for runtime in (*RUNTIMES, "floor")}
     return compare(commands, rounds)
 
 

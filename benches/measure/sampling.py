@@ -16,7 +16,7 @@ QUANTITIES = {"wall": "ms", "cpu": "ms", "rss": "MB"}
 
 def view(name: str) -> Path:
     """A mount namespace that shows a part of the control groups; see peers/box-init. `peers`: v2 is hidden where v1 is there too.
-    `one`: of v1 there is cpuset alone, which crun insists on."""
+    `few`: of v1 there are cpuset and devices alone."""
     return Path(f"/proc/{Path(f'/run/{name}.pid').read_text().strip()}/ns/mnt")
 
 
