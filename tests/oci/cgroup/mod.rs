@@ -8,6 +8,7 @@ mod device_rules;
 mod memory;
 mod others;
 mod path;
+mod private;
 
 use std::path::PathBuf;
 use tare_tests::oci::{Layout, kernel, layout, skip};
