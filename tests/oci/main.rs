@@ -11,6 +11,7 @@ mod hooks;
 mod host_name;
 mod kernel_parameters;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod namespaces;
 mod net_devices;

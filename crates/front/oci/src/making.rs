@@ -270,6 +270,10 @@ impl Begun<'_> {
             }
         };
         let spec = &self.bundle.spec;
+        let memory = spec.linux.as_ref().and_then(|l| l.resources.as_ref()?.memory.as_ref());
+        if memory.is_some_and(|m| m.kernel.is_some_and(|bytes| bytes != 0)) {
+            self.context.log.warn("limits of kernel memory are obsolete, and were left out");
+        }
         let Some(place) = &self.container.state.place else { return Ok((CgroupHandles::default(), None)) };
         if let Some(owner) = cgroup::owner(place.layout(), spec) {
             cgroup::delegate(&created, owner)?;

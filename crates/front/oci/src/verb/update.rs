@@ -74,7 +74,7 @@ pub(crate) struct UpdateArgs {
 }
 
 pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
-    let resources = match &args.resources {
+    let mut resources = match &args.resources {
         Some(path) => read(path)?,
         None => args.resources()?,
     };
@@ -87,6 +87,11 @@ pub(super) fn main(args: UpdateArgs, context: &Context) -> Result<u8> {
     }
     let mut spec = container.spec()?;
     let rdt = args.rdt(&spec)?;
+    // Whether usage is looked at first was said when the container was made, unless this update says otherwise.
+    let made_with = spec.linux.as_ref().and_then(|l| l.resources.as_ref()?.memory.as_ref()?.check_before_update);
+    if let Some(memory) = &mut resources.memory {
+        memory.check_before_update = memory.check_before_update.or(made_with);
+    }
     if resources != LinuxResources::default() {
         let applied = container.place()?.update(&resources)?;
         for (file, value) in &applied.written {
