@@ -64,7 +64,6 @@ fn expected_to_fail(name: &str) -> Option<String> {
 #[derive(Debug)]
 pub struct Case {
     name: String,
-    runtime: Vec<String>,
     dir: TempDir,
     spec: Value,
     id: String,
@@ -74,6 +73,10 @@ pub struct Case {
     pids: Vec<i32>,
     /// Holds the mount namespace that the runtime is run in: see [`Case::before`].
     holder: Option<Running>,
+    /// Words of the runtime's command.
+    pub runtime: Vec<String>,
+    /// Variables that the runtime gets besides this process's own.
+    pub variables: Vec<(String, String)>,
     /// Words between the runtime's `--root` and its command: `--systemd-cgroup` …
     pub globals: Vec<String>,
 }
@@ -90,8 +93,9 @@ impl Case {
         let id = unique("oci-");
         let cgroup = format!("/tare-{id}/c");
         let spec = base(&cgroup);
-        let (ids, pids, globals) = (Vec::new(), Vec::new(), Vec::new());
-        Case { name: name.to_owned(), runtime, dir, spec, id, cgroup, ids, pids, holder: None, globals }
+        let (ids, pids, variables, globals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (name, holder) = (name.to_owned(), None);
+        Case { name, dir, spec, id, cgroup, ids, pids, holder, runtime, variables, globals }
     }
 
     /// The container's id.
@@ -203,7 +207,7 @@ impl Case {
             }
         };
         command.args(words).arg("--root").arg(self.state_root()).args(&self.globals).args(args);
-        command.current_dir(self.dir.path());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.dir.path());
         command
     }
 

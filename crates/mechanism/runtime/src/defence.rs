@@ -42,6 +42,8 @@ pub enum Defence {
     OldRoot,
     /// The system call filter is loaded.
     Seccomp,
+    /// startContainer hooks, whose programs are the image's, have the program's rights.
+    StartHooks,
 }
 
 /// All of them, with the words by which a test names them.
@@ -63,6 +65,7 @@ pub const ALL: &[(Defence, &str)] = &[
     (Defence::Gate, "gate"),
     (Defence::OldRoot, "old-root"),
     (Defence::Seccomp, "seccomp"),
+    (Defence::StartHooks, "start-hooks"),
 ];
 
 /// Whether a defence is in force: always, in a usual build.

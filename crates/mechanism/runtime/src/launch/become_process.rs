@@ -171,8 +171,15 @@ impl Become {
         }
     }
 
-    /// From the gate to the program.
-    pub(super) fn run(&self, reporter: Reporter<'_>) -> Result<Infallible> {
+    /// From the gate to the program. `hooks` is run with the program's rights and its filter: programs of hooks are the
+    /// image's own (startContainer), and must be able to do no more.
+    pub(super) fn run(&self, reporter: Reporter<'_>, hooks: impl FnOnce() -> Result<()>) -> Result<Infallible> {
+        let mut hooks = Some(hooks);
+        if !stands(Defence::StartHooks)
+            && let Some(hooks) = hooks.take()
+        {
+            hooks()?;
+        }
         let with_home = if self.plan.find_home {
             let env = self.plan.env.iter().cloned().chain([super::home::of(self.plan.identity.uid)]);
             Some(ExecArray::new(env).during("prepare", "environment")?)
@@ -209,6 +216,7 @@ impl Become {
             }
             Ok(())
         })?;
+        hooks.map_or(Ok(()), |hooks| hooks())?;
         Err(self.execute(with_home.as_ref().unwrap_or(&self.envp)))
     }
 

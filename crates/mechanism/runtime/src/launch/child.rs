@@ -11,6 +11,7 @@ use super::step::Stage;
 use super::streams::replace_stdio;
 use super::trace::Trace;
 use super::{Stdio, clocks, maps};
+use crate::defence::{Defence, stands};
 use crate::plan::{LaunchPlan, MountPlan, Step};
 use rustix::fd::{AsFd, OwnedFd};
 use std::convert::Infallible;
@@ -45,7 +46,7 @@ pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infa
     inputs.trace.child("gate", "");
     // From here on the status is whoever's who has opened the gate.
     let reporter = Reporter(starter.as_fd());
-    let result = start_hooks(inputs, pid).and_then(|()| inputs.become_.run(reporter));
+    let result = inputs.become_.run(reporter, || start_hooks(inputs, pid));
     match result {
         Ok(never) => match never {},
         Err(e) => give_up(reporter, e),
@@ -122,6 +123,9 @@ fn enter_user(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
 fn stand_at_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<()> {
     let Gate::Socket(listener) = inputs.gate else { return Ok(()) };
     rustix::process::set_parent_process_death_signal(None).map_err(|e| Error::io("clear", "parent-death signal", e))?;
+    if !stands(Defence::Descriptors) {
+        return Ok(());
+    }
     let keep = [reporter.0, listener.as_fd()];
     process::close_all_but(3 + inputs.plan.process.preserve_fds, &keep).during("close", "descriptors")
 }

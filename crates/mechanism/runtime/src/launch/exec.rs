@@ -60,7 +60,7 @@ pub fn exec(
                 if !reporter.wait_go() {
                     process::exit_now(1);
                 }
-                become_.run(reporter)
+                become_.run(reporter, || Ok(()))
             });
         match result {
             Ok(never) => match never {},

@@ -153,7 +153,8 @@ fn trusting_mount_point(root: BorrowedFd<'_>, path: &str, directory: bool) -> Re
         let made = if directory || i < path.len() {
             mkdirat(root, &path[..i], Mode::from_raw_mode(0o755))
         } else {
-            mknodat(root, path, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+            let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(root, path, flags, Mode::from_raw_mode(0o644)).map(drop)
         };
         match made {
             Ok(()) | Err(Errno::EXIST) => {}

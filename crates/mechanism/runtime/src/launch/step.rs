@@ -3,6 +3,7 @@
 use super::handles::Prepared;
 use super::resolve::mkdir_in_root;
 use super::status::Reporter;
+use crate::defence::{Defence, stands};
 use crate::plan::{Enter, RootPlace, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -46,7 +47,10 @@ impl<'a> Stage<'a> {
             Step::Devices(devices) => self.devices(devices),
             Step::Console => self.console(),
             Step::SealMounts => self.seal_mounts(),
-            Step::DetachHost => self.detach_host(),
+            Step::DetachHost if stands(Defence::OldRoot) => self.detach_host(),
+            Step::DetachHost => Ok(()),
+            // Whoever trusts the path does not look for it either.
+            Step::WorkingDirectory(_) if !stands(Defence::WorkingDirectory) => Ok(()),
             Step::WorkingDirectory(path) => {
                 mkdir_in_root(self.root()?, path).map(drop).during("make working directory", path)
             }
