@@ -1,7 +1,7 @@
 //! config-linux.md, "Network devices".
 
 use serde_json::json;
-use tare_tests::oci::{Case, case};
+use tare_tests::oci::{Case, case, skip};
 use tare_tests::{Output, Running, command, unique};
 
 /// A pair of devices of this host, one of which is given to a container; gone with it, or with this.
@@ -77,6 +77,42 @@ fn its_addresses_and_settings_come_with_it() {
             assert!(out.contains(part), "{part} in {out}");
         }
     });
+}
+
+/// A device of another kind is moved in, and nothing stays of it on the host; `link` is the one that it lies upon.
+#[track_caller]
+fn of_kind(kind: &str, upon_another: bool) {
+    case(|c| {
+        let pair = Pair::new(c);
+        let name = pair.given.replace("tg", "tk");
+        let link: &[&str] = if upon_another { &["link", &pair.stays] } else { &[] };
+        let out = ip(&[&["link", "add"], link, &["name", &name, "type", kind]].concat());
+        if out.stderr.contains("Unknown device type") {
+            skip(&format!("the kernel has no devices of kind {kind}"));
+        }
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert_eq!(ip(&["address", "add", "192.0.2.78/24", "dev", &name]).code, 0);
+        c.set(&format!("/linux/netDevices/{name}"), json!({ "name": "inner0" }));
+        c.sleeper();
+        let out = c.exec_sh("ip address show inner0");
+        assert!(out.contains("192.0.2.78/24") && (out.contains(",UP") || out.contains("<UP")), "{out}");
+        assert_ne!(ip(&["link", "show", &name]).code, 0);
+    });
+}
+
+#[test]
+fn it_may_be_a_dummy() {
+    of_kind("dummy", false);
+}
+
+#[test]
+fn it_may_be_a_macvlan() {
+    of_kind("macvlan", true);
+}
+
+#[test]
+fn it_may_be_an_ipvlan() {
+    of_kind("ipvlan", true);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn realtime_is_set() {
             skip("the kernel has no groups of realtime processes");
         }
         // A group below another gets no more than that one has, and a new one has none.
-        c.set("/linux/cgroupsPath", format!("/{}", c.id()));
+        c.under_cgroupfs(&format!("/{}", c.id()));
         let groups = with(c, json!({ "realtimeRuntime": 1000, "realtimePeriod": 500_000 }));
         groups.expect("cpu", ("cpu.rt_runtime_us", "1000"), super::NONE);
         groups.expect("cpu", ("cpu.rt_period_us", "500000"), super::NONE);

@@ -9,6 +9,8 @@ mod memory;
 mod others;
 mod path;
 mod private;
+mod systemd;
+mod unified;
 
 use std::path::PathBuf;
 use tare_tests::oci::{Layout, kernel, layout, skip};

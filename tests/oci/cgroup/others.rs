@@ -67,6 +67,22 @@ fn rdma_of_a_device_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn rdma_is_limited() {
+    case(|c| {
+        let device = std::fs::read_dir("/sys/class/infiniband").into_iter().flatten().flatten().next();
+        let Some(device) = device else { skip("this host has no device for RDMA") };
+        let name = device.file_name().into_string().unwrap();
+        c.set(&format!("/linux/resources/rdma/{name}"), json!({ "hcaHandles": 3, "hcaObjects": 10_000 }));
+        let pid = c.sleeper();
+        Groups::of(pid).expect(
+            "rdma",
+            ("rdma.max", &format!("{name} hca_handle=3 hca_object=10000")),
+            ("rdma.max", &format!("{name} hca_handle=3 hca_object=10000")),
+        );
+    });
+}
+
+#[test]
 fn files_of_cgroup2_are_set_by_name() {
     case(|c| {
         let layout = layout();

@@ -31,7 +31,7 @@ fn an_absolute_path_is_the_place_in_every_hierarchy() {
 fn a_relative_path_is_one_too() {
     case(|c| {
         let path = format!("relative-{}", c.id());
-        c.set("/linux/cgroupsPath", path.clone());
+        c.under_cgroupfs(&path);
         let pid = c.sleeper();
         all_end_with(pid, &format!("/{path}"));
         c.ok(&["delete", "--force", c.id()]);
@@ -59,7 +59,7 @@ fn without_a_path_the_group_is_named_by_the_id() {
 fn a_path_does_not_lead_out_of_the_hierarchy() {
     case(|c| {
         let inside = c.cgroup().to_owned();
-        c.set("/linux/cgroupsPath", format!("/../../..{inside}/../x"));
+        c.under_cgroupfs(&format!("/../../..{inside}/../x"));
         let out = c.try_create(&[]);
         if out.code == 0 {
             let pid: i32 = std::fs::read_to_string(c.path("pid")).unwrap().parse().unwrap();

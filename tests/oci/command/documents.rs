@@ -41,7 +41,7 @@ fn the_written_document_runs() {
     case(|c| {
         let mut spec = spec(c, &[]);
         spec["process"]["args"] = serde_json::json!(["sh", "-c", "hostname; touch /tmp/x 2>&1; echo end"]);
-        spec["linux"]["cgroupsPath"] = c.cgroup().into();
+        spec["linux"]["cgroupsPath"] = c.cgroups_path().into();
         c.with(|s| *s = spec);
         let console = Console::listen(&c.path("console"));
         let pid = c.create_with(&["--console-socket", console.path()]);
@@ -85,7 +85,7 @@ fn the_rootless_document_runs() {
         let mut spec = spec(c, &["--rootless"]);
         spec["process"]["args"] = serde_json::json!(["sh", "-c", "cat /proc/self/uid_map | tr -s ' '"]);
         spec["process"]["terminal"] = false.into();
-        spec["linux"]["cgroupsPath"] = c.cgroup().into();
+        spec["linux"]["cgroupsPath"] = c.cgroups_path().into();
         c.with(|s| *s = spec);
         let out = c.run();
         assert_eq!((out.code, out.stdout.trim()), (0, "0 0 1"), "{out:?}");

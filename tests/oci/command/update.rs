@@ -85,7 +85,7 @@ fn processors_by_flags() {
 #[test]
 fn realtime_by_flags() {
     case(|c| {
-        c.set("/linux/cgroupsPath", format!("/{}", c.id()));
+        c.under_cgroupfs(&format!("/{}", c.id()));
         let groups = Groups::of(c.sleeper());
         if groups.is_v2("cpu") || !groups.directory("cpu").join("cpu.rt_runtime_us").exists() {
             skip("the kernel has no groups of realtime processes");

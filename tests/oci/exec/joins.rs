@@ -79,8 +79,9 @@ fn a_group_below_the_containers_is_joined_when_told() {
         for directory in &directories {
             std::fs::create_dir(directory.join("below")).unwrap();
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(value) = std::fs::read(directory.join(file)) {
-                    std::fs::write(directory.join("below").join(file), value).unwrap();
+                let below = directory.join("below").join(file);
+                if below.exists() {
+                    std::fs::write(below, std::fs::read(directory.join(file)).unwrap()).unwrap();
                 }
             }
         }

@@ -171,7 +171,7 @@ fn a_list_shows_all_in_each_state() {
         for name in ["created", "running", "paused", "stopped"] {
             let id = format!("{}-{name}", c.id());
             c.note(id.clone());
-            c.set("/linux/cgroupsPath", format!("{}{name}", c.cgroup())).write();
+            c.set("/linux/cgroupsPath", format!("{}{name}", c.cgroups_path())).write();
             start_detached(c, &["create", "--bundle", &c.bundle(), &id]);
             if name != "created" {
                 c.ok(&["start", &id]);

@@ -1,6 +1,7 @@
 //! config.md, "Process".
 
 mod affinity;
+mod apparmor;
 mod capabilities;
 mod command;
 mod io_priority;

@@ -22,8 +22,8 @@ fn allow_realtime(c: &mut Case) {
     let share = layout().v1_of("cpu").is_some_and(|at| at.join("cpu.rt_runtime_us").exists());
     if share {
         // Shares are given from above to below, so the group lies at the top.
-        let top = c.cgroup().trim_end_matches("/c").to_owned();
-        c.set("/linux/cgroupsPath", top);
+        let top = format!("/tare-{}", c.id());
+        c.under_cgroupfs(&top);
         c.set("/linux/resources/cpu", json!({ "realtimePeriod": 1_000_000, "realtimeRuntime": 1000 }));
     }
 }

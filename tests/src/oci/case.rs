@@ -68,6 +68,8 @@ pub struct Case {
     spec: Value,
     id: String,
     cgroup: String,
+    /// Whether systemd makes the groups.
+    systemd: bool,
     /// Containers that may exist, and the first processes that were seen.
     ids: Vec<String>,
     pids: Vec<i32>,
@@ -94,8 +96,36 @@ impl Case {
         let cgroup = format!("/tare-{id}/c");
         let spec = base(&cgroup);
         let (ids, pids, variables, globals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (name, holder) = (name.to_owned(), None);
-        Case { name, dir, spec, id, cgroup, ids, pids, holder, runtime, variables, globals }
+        let (name, holder, systemd) = (name.to_owned(), None, false);
+        let mut case = Case { name, dir, spec, id, cgroup, systemd, ids, pids, holder, runtime, variables, globals };
+        if environment("TARE_OCI_MANAGER").as_deref() == Some("systemd") {
+            case.under_systemd();
+        }
+        case
+    }
+
+    /// Has systemd make the groups: a scope of this case's own in `tare-oci.slice`, which lies in `tare.slice`.
+    ///
+    /// Skips the case if systemd does not run here.
+    pub fn under_systemd(&mut self) -> &mut Case {
+        if !Path::new("/run/systemd/system").exists() {
+            skip("systemd does not run here");
+        }
+        self.systemd = true;
+        self.cgroup = format!("/tare.slice/tare-oci.slice/c-{}.scope", self.id);
+        let path = self.cgroups_path();
+        self.set("/linux/cgroupsPath", path)
+    }
+
+    /// Has the runtime make the groups at this path, whoever makes those of other cases.
+    pub fn under_cgroupfs(&mut self, path: &str) -> &mut Case {
+        self.systemd = false;
+        self.set("/linux/cgroupsPath", path)
+    }
+
+    /// The value of `cgroupsPath` that leads to [`Case::cgroup`].
+    pub fn cgroups_path(&self) -> String {
+        if self.systemd { format!("tare-oci.slice:c:{}", self.id) } else { self.cgroup.clone() }
     }
 
     /// The container's id.
@@ -103,7 +133,8 @@ impl Case {
         &self.id
     }
 
-    /// `cgroupsPath` of the configuration as it was made: `/tare-…/c`. The part above is this case's own, too.
+    /// The group of the configuration as it was made: `/tare-…/c`, where the part above is this case's own, too; or a
+    /// scope.
     pub fn cgroup(&self) -> &str {
         &self.cgroup
     }
@@ -206,7 +237,9 @@ impl Case {
                 command
             }
         };
-        command.args(words).arg("--root").arg(self.state_root()).args(&self.globals).args(args);
+        command.args(words).arg("--root").arg(self.state_root());
+        command.args(self.systemd.then_some("--systemd-cgroup")).args(&self.globals).args(args);
+        command.current_dir(self.dir.path());
         command.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.dir.path());
         command
     }
@@ -447,6 +480,9 @@ impl Drop for Case {
                 eventually(Duration::from_secs(5), || !matches!(waitpid(Some(process), WaitOptions::NOHANG), Ok(None)));
             }
         }
-        layout().remove(Path::new(&self.cgroup).parent().unwrap().to_str().unwrap());
+        layout().remove(&self.cgroup);
+        if let Some((above, "c")) = self.cgroup.rsplit_once('/') {
+            layout().remove(above);
+        }
     }
 }

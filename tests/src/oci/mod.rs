@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! TARE_OCI_RUNTIME   words of its command; `$TARE_BIN oci` without it
+//! TARE_OCI_MANAGER   who makes the groups: `cgroupfs` (without it), `systemd`
 //! TARE_OCI_EXPECT    file of `CASE: reason`: a listed case must fail, every other must pass
 //! TARE_OCI_RECORD    directory: every config.json given to the runtime is kept there, as CASE.N.json
 //! TARE_OCI_DROP      JSON pointer, `*` for any member: this is taken out of every config.json before the runtime sees it

@@ -226,7 +226,7 @@ impl Begun<'_> {
         }
         launch.wait_ready_with(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
         // The child is in its groups, and keeps them alive itself.
-        drop(keeper);
+        keeper.map(Keeper::release).transpose()?;
         for warning in launch.warnings.drain(..) {
             self.context.log.warn(&warning);
         }

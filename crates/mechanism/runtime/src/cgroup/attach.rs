@@ -23,7 +23,7 @@ pub struct Created {
     pub attach: Vec<OwnedFd>,
     /// The cgroup2 directory, for CLONE_INTO_CGROUP.
     pub unified: Option<OwnedFd>,
-    /// With systemd: what keeps the unit alive until somebody is in it. To be dropped once the child has joined.
+    /// With systemd: what keeps the unit alive until somebody is in it. To be released once the child has joined.
     pub keeper: Option<Keeper>,
 }
 
@@ -123,7 +123,14 @@ fn create_one(made: &mut Made<'_>, created: &mut Created) -> Result<()> {
         _ => Some(files::open_dir(&top, path)?.ok_or_else(|| Error::new(Kind::NotFound, "open cgroup", path))?),
     };
     if let Some(dir) = &dir {
-        apply(dir.as_fd(), &group.writes)?;
+        let kept = created.keeper.is_some();
+        let (later, now): (Vec<Write>, Vec<Write>) =
+            group.writes.iter().cloned().partition(|w| kept && systemd::is_too_narrow(w));
+        apply(dir.as_fd(), &now)?;
+        if let Some(keeper) = created.keeper.as_mut().filter(|_| !later.is_empty()) {
+            let dir = dir.try_clone().map_err(|e| Error::io("duplicate descriptor", path, e))?;
+            keeper.later.files.push((dir, later));
+        }
     }
     match (group.version, dir) {
         (Version::V1, _) => created.attach.push(tasks(top.as_fd(), path)?),

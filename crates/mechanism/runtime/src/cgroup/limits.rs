@@ -235,6 +235,7 @@ const ON_V2: &[(&str, &str)] = &[("blkio", "io")];
 /// Unsupported for a limit whose controller this host lacks or whose version has none; Invalid for values that cannot be.
 pub(super) fn writes(layout: &Layout, resources: &LinuxResources, weights: Weights) -> Result<Vec<Write>> {
     let asked = Asked { resources, weights };
+    no_less_than_none(resources)?;
     let mut out = Vec::new();
     // By the v1 table first, since every limit stands in it; what cgroup2 has is then taken from the v2 table.
     for r in V1 {
@@ -256,6 +257,18 @@ pub(super) fn writes(layout: &Layout, resources: &LinuxResources, weights: Weigh
     }
     unified(layout, resources, &mut out)?;
     Ok(out)
+}
+
+/// -1 stands for no limit, and other negative numbers for nothing.
+fn no_less_than_none(r: &LinuxResources) -> Result<()> {
+    let Some(m) = &r.memory else { return Ok(()) };
+    for (what, limit) in [("memory.limit", m.limit), ("memory.swap", m.swap), ("memory.reservation", m.reservation)] {
+        if let Some(limit) = limit.filter(|&l| l < -1) {
+            return Err(Error::new(Kind::Invalid, "limit", format!("{what} to {limit}"))
+                .hint("-1 is no limit; any other has to be positive"));
+        }
+    }
+    Ok(())
 }
 
 /// Files that the kernel checks against each other, or that are one limit in two files: their rows stand together, they

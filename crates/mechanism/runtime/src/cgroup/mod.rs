@@ -11,7 +11,7 @@
 //! Layout::read ─► plan(layout, path, resources) ┴► create ─► Created { attach: tasks of each v1 group, unified, keeper }
 //!                                                              │ child: write "0" into each, before unshare(NEWCGROUP)
 //! Group::open ─► update, usage, statistics, freeze, …          │ clone3(CLONE_INTO_CGROUP, unified)
-//! remove                                                       │ the keeper of systemd's unit is dropped
+//! remove                                                       │ the keeper of systemd's unit is released
 //! ```
 //!
 //! Limits stand before the first process is in the group, and what the child does there is charged to it: it has to be

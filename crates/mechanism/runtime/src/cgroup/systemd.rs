@@ -6,14 +6,17 @@
 //! ```
 //!
 //! A scope needs a process to begin with, and ends with its last one. The keeper is that process until the container's
-//! first one is born in the group: nobody has to be moved, and the limits stand before it begins.
+//! first one is born in the group: nobody has to be moved, and the limits stand before it begins. One does not: a limit of
+//! a single process, which the keeper would use up, comes into force when it is released.
 
+use super::apply::apply;
 use super::dbus::{Bus, Call};
+use super::limits::Write;
 use super::unit::{Property, PropertyValue, UnitPlan};
 use rustix::event::poll;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tare_kernel::process::{self, Child, Namespaces};
 use tare_model::{Context, Kind, Result};
@@ -25,9 +28,42 @@ const MANAGER: (&str, &str) = ("/org/freedesktop/systemd1", "org.freedesktop.sys
 
 /// A process that does nothing but be in the unit. Ends when this value is dropped, or its owner dies.
 #[derive(Debug)]
-pub struct Keeper(Child);
+pub struct Keeper {
+    child: Child,
+    /// What stands in the way of a keeper, and has to wait until it has gone.
+    pub(super) later: Later,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    unit: Option<UnitPlan>,
+    /// Files of the groups, with their directories.
+    pub(super) files: Vec<(OwnedFd, Vec<Write>)>,
+}
+
+/// The keeper, and the container's first process.
+const ROOM: u64 = 2;
+
+/// Whether this limit leaves no room for a keeper beside the container's first process.
+pub(super) fn is_too_narrow(w: &Write) -> bool {
+    w.file == "pids.max" && w.value.parse::<u64>().is_ok_and(|n| n < ROOM)
+}
 
 impl Keeper {
+    /// Ends it, once the container's first process is in the unit, and brings into force what has waited for that.
+    ///
+    /// # Errors
+    /// As for limits of a group in use.
+    pub fn release(mut self) -> Result<()> {
+        let later = std::mem::take(&mut self.later);
+        drop(self);
+        if let Some(unit) = &later.unit {
+            set_properties(unit)?;
+        }
+        // systemd writes them at a time of its own.
+        later.files.iter().try_for_each(|(dir, writes)| apply(dir.as_fd(), writes))
+    }
+
     fn new() -> Result<Keeper> {
         let parent = rustix::process::getpid();
         let child = process::clone(Namespaces::NONE, None, || {
@@ -43,14 +79,14 @@ impl Keeper {
             process::exit_now(0)
         })
         .during("clone", "first process of the unit")?;
-        Ok(Keeper(child))
+        Ok(Keeper { child, later: Later::default() })
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let _killed = process::pidfd_signal(self.0.pidfd.as_fd(), Signal::KILL.as_raw());
-        let _reaped = waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _killed = process::pidfd_signal(self.child.pidfd.as_fd(), Signal::KILL.as_raw());
+        let _reaped = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
 
@@ -63,8 +99,16 @@ fn bus() -> Result<Bus> {
 /// # Errors
 /// Unsupported when systemd does not run here; InUse when there is such a unit; else systemd's words.
 pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
-    let keeper = Keeper::new()?;
-    let pid = keeper.0.pid.as_raw_nonzero().get().unsigned_abs();
+    let mut keeper = Keeper::new()?;
+    let pid = keeper.child.pid.as_raw_nonzero().get().unsigned_abs();
+    let roomy = with_room(plan);
+    let plan = match roomy {
+        Some((ref begin, later)) => {
+            keeper.later.unit = Some(later);
+            begin
+        }
+        None => plan,
+    };
     let mut bus = bus()?;
     match bus.job(start_call(plan, pid)) {
         // A unit of this name that failed earlier, and that nobody has looked at since.
@@ -75,6 +119,18 @@ pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
     }
     .during("start unit", &plan.unit.name)?;
     Ok(keeper)
+}
+
+/// The plan with room for the keeper, and what has to be set when it has gone; none where there is room.
+fn with_room(plan: &UnitPlan) -> Option<(UnitPlan, UnitPlan)> {
+    let narrow =
+        |(name, value): &Property| name == "TasksMax" && matches!(value, PropertyValue::Number(n) if *n < ROOM);
+    let at = plan.properties.iter().position(narrow)?;
+    let mut begin = plan.clone();
+    let mut later = plan.unit.bare();
+    let value = std::mem::replace(&mut begin.properties[at].1, PropertyValue::Number(ROOM));
+    later.properties.push(("TasksMax".to_owned(), value));
+    Some((begin, later))
 }
 
 pub(super) fn start_call(plan: &UnitPlan, pid: u32) -> Call {
@@ -216,6 +272,19 @@ mod tests {
         assert!(answered(&e), "{e}");
         let e = bus.call(start_call(&unit.bare(), 1)).unwrap_err();
         assert!(answered(&e), "{e}");
+    }
+
+    #[test]
+    fn the_keeper_has_room_until_it_goes() {
+        let unit = UnitName::parse(None, "x").unwrap();
+        let of = |limit| {
+            let pids = Some(tare_model::runtime_spec::LinuxPids { limit: Some(limit) });
+            unit.plan(&v2("pids"), &LinuxResources { pids, ..LinuxResources::default() }).unwrap()
+        };
+        let tasks = |n| vec![("TasksMax".to_owned(), PropertyValue::Number(n))];
+        let (begin, later) = with_room(&of(1)).unwrap();
+        assert_eq!((begin.properties, later.properties), (tasks(2), tasks(1)));
+        assert_eq!((with_room(&of(2)), with_room(&of(-1)), with_room(&unit.bare())), (None, None, None));
     }
 
     #[test]

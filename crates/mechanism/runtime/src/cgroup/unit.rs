@@ -99,8 +99,8 @@ impl UnitName {
         let v2 = layout.mode() == Mode::V2;
         cpu(r, v2, &mut out)?;
         memory(r, v2, &mut out)?;
-        if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit).filter(|&l| l != 0) {
-            push(&mut out, "TasksMax", Number(u64::try_from(limit).unwrap_or(INFINITY)));
+        if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit) {
+            push(&mut out, "TasksMax", or_infinity(if limit == 0 { -1 } else { limit }));
         }
         if let Some(weight) = r.block_io.as_ref().and_then(|b| b.weight).filter(|&w| w > 0) {
             let (name, weight) =
