@@ -51,7 +51,7 @@ fn with(c: &mut Case) -> Profile {
     profile
 }
 
-const TRY: &str = "touch /allowed && echo allowed; touch /forbidden/x 2>&1 | grep -o 'Permission denied'; \
+const TRY: &str = "echo x > /allowed && echo allowed; (echo x > /forbidden/x) 2>&1 | grep -o 'Permission denied'; \
                    cat /proc/self/attr/current";
 
 fn confined(profile: &Profile) -> String {

@@ -21,8 +21,8 @@ use super::unit::UnitName;
 use super::update::Applied;
 use super::{Parents, oci_rules, remove};
 use serde::{Deserialize, Serialize};
-use tare_model::Result;
 use tare_model::runtime_spec::LinuxResources;
+use tare_model::{Error, Result};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +109,8 @@ impl Place {
         Ok(group)
     }
 
-    /// Changes limits of the running container: the unit's properties with systemd, and the files. Device rules, where
-    /// the document has some, replace all that there were, [`oci_rules`] excepted.
+    /// Changes limits of the running container: the files, and with systemd the unit's properties, once the kernel has
+    /// taken all of them. Device rules, where the document has some, replace all that there were, [`oci_rules`] excepted.
     ///
     /// # Errors
     /// As [`Group::update`].
@@ -119,10 +119,14 @@ impl Place {
         if !resources.devices.is_empty() {
             resources.devices.extend(oci_rules());
         }
-        if let Some(unit) = &self.unit {
-            systemd::set_properties(&unit.plan(&self.layout, &resources)?)?;
-        }
-        self.open()?.update(&resources)
+        let group = self.open()?;
+        let applied = group.update(&resources)?;
+        let Some(unit) = &self.unit else { return Ok(applied) };
+        systemd::set_properties(&unit.plan(&self.layout, &resources)?)
+            .map_err(|e| Error::new(e.kind(), "update", "limits (the files have the new ones already)").caused_by(e))?;
+        // What systemd knows less well (parts of percents, a period without a quota) it has written over.
+        group.update(&LinuxResources { devices: Vec::new(), ..resources })?;
+        Ok(applied)
     }
 
     /// Removes the groups with all below them, and stops the unit; what is gone already is fine.

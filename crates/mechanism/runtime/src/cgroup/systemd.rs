@@ -60,7 +60,6 @@ impl Keeper {
         if let Some(unit) = &later.unit {
             set_properties(unit)?;
         }
-        // systemd writes them at a time of its own.
         later.files.iter().try_for_each(|(dir, writes)| apply(dir.as_fd(), writes))
     }
 
@@ -146,7 +145,7 @@ pub(super) fn start_call(plan: &UnitPlan, pid: u32) -> Call {
     call
 }
 
-/// Changes limits of a running unit, until the next boot.
+/// Changes limits of a running unit, until the next boot. When it returns, systemd has written those files that it writes.
 ///
 /// # Errors
 /// As [`start`].
@@ -158,7 +157,12 @@ pub(super) fn set_properties(plan: &UnitPlan) -> Result<()> {
     // true: not to be written to disk.
     call.body.text(&plan.unit.name).boolean(true);
     call.body.array("(sv)", |body| plan.properties.iter().for_each(|p| property(body, p)));
-    bus()?.call(call).map(|_| ()).during("change unit", &plan.unit.name)
+    let mut bus = bus()?;
+    bus.call(call).during("change unit", &plan.unit.name)?;
+    // It answers first and writes then, but before it looks at the next call.
+    let mut next = Call::new(MANAGER, "GetUnit");
+    next.body.text(&plan.unit.name);
+    bus.call(next).map(|_| ()).during("change unit", &plan.unit.name)
 }
 
 /// Stops the unit and waits for it; one that is not there is stopped.

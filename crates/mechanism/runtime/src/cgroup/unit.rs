@@ -279,7 +279,11 @@ fn devices(policy: &Policy, out: &mut Vec<Property>) {
         false => ("strict", policy.exceptions.iter().filter_map(entry).collect()),
     };
     push(out, "DevicePolicy", Text(name.into()));
-    push(out, "DeviceAllow", Pairs(list));
+    // systemd adds a list to what there is; an empty one empties it.
+    push(out, "DeviceAllow", Pairs(Vec::new()));
+    if !list.is_empty() {
+        out.push(("DeviceAllow".to_owned(), Pairs(list)));
+    }
 }
 
 #[cfg(test)]
@@ -319,7 +323,7 @@ mod tests {
         };
         let unit = UnitName::parse(None, "id").unwrap();
         let plan = unit.plan(&v2("cpu memory pids cpuset"), &r).unwrap();
-        let of = |plan: &UnitPlan, name: &str| plan.properties.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let of = |plan: &UnitPlan, name: &str| plan.properties.iter().rfind(|(n, _)| n == name).map(|(_, v)| v.clone());
         assert_eq!(of(&plan, "CPUWeight"), Some(Number(100)));
         assert_eq!(of(&plan, "CPUQuotaPerSecUSec"), Some(Number(260_000)), "whole percents, rounded up");
         assert_eq!(of(&plan, "AllowedCPUs"), Some(Bytes(vec![0b111, 0b10])));

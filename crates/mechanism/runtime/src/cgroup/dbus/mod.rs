@@ -55,8 +55,9 @@ impl Bus {
         let mut bus = Bus { stream, serial: 0, patience, signals: Vec::new() };
         let uid = rustix::process::getuid().as_raw().to_string();
         let hex: String = uid.bytes().map(|b| format!("{b:02x}")).collect();
-        // The zero byte is the place of credentials on other systems.
-        bus.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes()).map_err(failed)?;
+        // The zero byte is the place of credentials on other systems. All at once: systemd would not look at a message
+        // that it happens to read together with BEGIN until another one comes. It answers when it has read both lines.
+        bus.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes()).map_err(failed)?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0_u8; 1];
@@ -70,7 +71,6 @@ impl Bus {
             return Err(Error::new(Kind::Denied, "authenticate to", "D-Bus")
                 .because(String::from_utf8_lossy(&line).trim().to_owned()));
         }
-        bus.stream.write_all(b"BEGIN\r\n").map_err(failed)?;
         Ok(bus)
     }
 
