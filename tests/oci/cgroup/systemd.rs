@@ -137,6 +137,26 @@ fn an_update_reaches_the_scope() {
 }
 
 #[test]
+fn a_quota_alone_is_one_of_the_period_in_force() {
+    case(|c| {
+        let cpu = json!({ "quota": 20_000, "period": 50_000 });
+        let groups = Groups::of(c.under_systemd().set("/linux/resources/cpu", cpu).sleeper());
+        has(&scope(c), "CPUQuotaPerSecUSec", "400ms");
+        c.ok(&["update", "--cpu-quota", "30500", c.id()]);
+        // systemd knows whole percents.
+        has(&scope(c), "CPUQuotaPerSecUSec", "610ms");
+        has(&scope(c), "CPUQuotaPeriodUSec", "50ms");
+        groups.expect("cpu", ("cpu.cfs_quota_us", "30500"), ("cpu.max", "30500 50000"));
+        c.ok(&["update", "--cpu-quota", "10111", c.id()]);
+        has(&scope(c), "CPUQuotaPerSecUSec", "210ms");
+        groups.expect("cpu", ("cpu.cfs_quota_us", "10111"), ("cpu.max", "10111 50000"));
+        c.ok(&["update", "--cpu-period", "100000", c.id()]);
+        has(&scope(c), "CPUQuotaPerSecUSec", "110ms");
+        groups.expect("cpu", ("cpu.cfs_quota_us", "10111"), ("cpu.max", "10111 100000"));
+    });
+}
+
+#[test]
 fn rules_for_devices_are_changed_in_the_scope() {
     case(|c| {
         limited(c);

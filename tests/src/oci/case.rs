@@ -239,7 +239,6 @@ impl Case {
         };
         command.args(words).arg("--root").arg(self.state_root());
         command.args(self.systemd.then_some("--systemd-cgroup")).args(&self.globals).args(args);
-        command.current_dir(self.dir.path());
         command.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.dir.path());
         command
     }

@@ -122,6 +122,7 @@ impl Place {
         let group = self.open()?;
         let applied = group.update(&resources)?;
         let Some(unit) = &self.unit else { return Ok(applied) };
+        let resources = group.with_both_of_quota(resources)?;
         systemd::set_properties(&unit.plan(&self.layout, &resources)?)
             .map_err(|e| Error::new(e.kind(), "update", "limits (the files have the new ones already)").caused_by(e))?;
         // What systemd knows less well (parts of percents, a period without a quota) it has written over.

@@ -80,6 +80,26 @@ impl Group {
         Ok(out)
     }
 
+    /// The same for systemd, which wants quota and period on v1 too, and would take the usual period for one that is not
+    /// named.
+    pub(super) fn with_both_of_quota(&self, mut resources: LinuxResources) -> Result<LinuxResources> {
+        let (Some(m), Some(cpu)) = (self.with("cpu"), &mut resources.cpu) else { return Ok(resources) };
+        let files = if m.is_v2() { &["cpu.max"][..] } else { &["cpu.cfs_quota_us", "cpu.cfs_period_us"] };
+        let mut text = String::new();
+        for file in files {
+            text += &files::read(&m.dir, file)?.unwrap_or_default();
+        }
+        let mut words = text.split_whitespace();
+        let (quota, period) =
+            (words.next().map(|q| q.parse().unwrap_or(-1)), words.next().and_then(|p| p.parse().ok()));
+        if cpu.quota.unwrap_or(0) != 0 {
+            cpu.period = cpu.period.filter(|&p| p != 0).or(period);
+        } else if cpu.period.unwrap_or(0) != 0 {
+            cpu.quota = quota;
+        }
+        Ok(resources)
+    }
+
     fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
         let Some(memory) = resources.memory.as_ref().filter(|m| m.check_before_update == Some(true)) else {
             return Ok(());
