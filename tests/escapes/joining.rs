@@ -63,6 +63,17 @@ fn traced_by_root() {
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
 }
 
+/// Who may trace everybody sees memory of the runtime's in a joining process, but no way to the host's files, and nothing of
+/// the caller's environment.
+#[test]
+fn looked_into_by_one_who_may_trace() {
+    let attack = |c: &mut Case, length| {
+        let lines = watched(c, length, &["SYS_PTRACE"], false);
+        verdict(&lines, &["root", "cwd", "fd", "environ"])
+    };
+    escape_for(Duration::from_secs(6), attack, "seen", &["born-inside"]);
+}
+
 /// Whoever stops a joining process keeps nobody from ending the container.
 #[test]
 fn stopped_while_joining() {

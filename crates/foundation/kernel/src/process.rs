@@ -228,6 +228,24 @@ pub fn execveat_as_is(file: BorrowedFd<'_>, argv: &ExecArray) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Overwrites this process's environment with zeros, where /proc/PID/environ shows it: for a process that others may be
+/// able to look into. Whoever reads a variable afterwards finds none.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: `environ` is the C library's array, null-terminated, of writable strings that end with a zero; there is one
+    // thread, and nothing holds a reference into them across this call: std copies what it reads.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        environ = std::ptr::null_mut();
+    }
+}
+
 /// The name under which this program was executed (getauxval(3), AT_EXECFN): `/dev/fd/N` if by a descriptor alone.
 pub fn executed_as() -> Option<String> {
     // SAFETY: for AT_EXECFN the value is 0 or a C string at the top of the stack, which stays for the process's life.

@@ -44,6 +44,8 @@ pub enum Defence {
     Seccomp,
     /// startContainer hooks, whose programs are the image's, have the program's rights.
     StartHooks,
+    /// A joining process is born with the container's root and nothing of the host open: also who may trace sees no more.
+    BornInside,
 }
 
 /// All of them, with the words by which a test names them.
@@ -66,6 +68,7 @@ pub const ALL: &[(Defence, &str)] = &[
     (Defence::OldRoot, "old-root"),
     (Defence::Seccomp, "seccomp"),
     (Defence::StartHooks, "start-hooks"),
+    (Defence::BornInside, "born-inside"),
 ];
 
 /// Whether a defence is in force: always, in a usual build.

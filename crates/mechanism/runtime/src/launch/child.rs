@@ -38,6 +38,7 @@ pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infa
     inputs.trace.child("clone", "");
     // The copy of the parent's end must go, or the end of the parent would never be seen.
     drop(process::adopt(parent_end));
+    process::forget_environment();
     let pid = match before_gate(inputs, Reporter(status.as_fd())) {
         Ok(pid) => pid,
         Err(e) => give_up(Reporter(status.as_fd()), e),

@@ -1,13 +1,20 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
+//!
+//! From its birth in the container's PID namespace on, the process can be seen from inside. It is hidden (not dumpable), but
+//! not from one who may trace others (CAP_SYS_PTRACE). Hence an intermediate, which nobody inside can see, joins
+//! everything else and closes all descriptors, and then clones the process as the caller's child: already at its birth
+//! its root is the container's, and nothing of the host is open in it.
 
 use super::become_process::Become;
 use super::child::{give_up, join_cgroups};
 use super::status::{self, Reporter, Said};
 use super::streams::replace_stdio;
-use super::{CgroupHandles, Launch, Stdio};
+use super::{CgroupHandles, Launch, Stdio, join};
+use crate::defence::{Defence, stands};
 use crate::plan::ProcessPlan;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use tare_kernel::process::{self, Namespaces};
+use std::convert::Infallible;
+use tare_kernel::process::{self, Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
 use tare_model::{Context, Error, Result};
 
@@ -35,42 +42,41 @@ pub fn exec(
 ) -> Result<Launch> {
     let (channel, child_end) = status::pair(false)?;
     let become_ = Become::new(&plan.process)?;
-    // A PID namespace applies to the children of whoever joins it.
     let joins_pid = plan.namespaces.contains(&NamespaceKind::Pid);
-    let own = if joins_pid { Some(super::open_own_pid_ns()?) } else { None };
-    if joins_pid {
-        process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
-    }
     let rest = plan
         .namespaces
         .iter()
         .filter(|k| **k != NamespaceKind::Pid)
         .fold(Namespaces::NONE, |set, kind| set.with(super::bit(*kind)));
+    let joining = Joining { target, rest, attach: &cgroup.attach, stdio: stdio.as_ref(), terminal: terminal.as_ref() };
     let parent_end = channel.raw();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
-    let child = super::clone_hidden(Namespaces::NONE, unified, || {
-        let reporter = Reporter(child_end.as_fd());
-        drop(process::adopt(parent_end));
-        let result = become_
-            .bind_first()
-            .and_then(|()| enter(target, rest, &cgroup.attach, stdio.as_ref(), terminal.as_ref()))
-            .and_then(|()| {
-                become_.settle(reporter)?;
-                reporter.say(Said::Ready);
-                if !reporter.wait_go() {
-                    process::exit_now(1);
-                }
-                become_.run(reporter, || Ok(()))
-            });
-        match result {
-            Ok(never) => match never {},
-            Err(e) => give_up(reporter, e),
-        }
-    });
-    if let Some(own) = own {
-        process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
-    }
-    let child = child.during("clone", "a process in the container")?;
+    let status = child_end.as_fd();
+    // In a user namespace of its own nobody can look into the child. Elsewhere whoever may trace can.
+    let child = if joins_pid && !rest.contains(Namespaces::USER) && stands(Defence::BornInside) {
+        let keep = 3 + plan.process.preserve_fds;
+        let prepare = |socket: BorrowedFd<'_>| {
+            drop(process::adopt(parent_end));
+            process::forget_environment();
+            become_.bind_first()?;
+            process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
+            joining.enter()?;
+            joining.set_stdio()?;
+            process::close_all_but(keep, &[status, socket]).during("close", "descriptors")
+        };
+        let child = || begin(&become_, Reporter(status), terminal.is_some(), || Ok(()));
+        join::through_intermediate(unified, prepare, Namespaces::NONE, None, child)?
+    } else {
+        let child = || {
+            drop(process::adopt(parent_end));
+            begin(&become_, Reporter(status), terminal.is_some(), || {
+                become_.bind_first()?;
+                joining.enter()?;
+                joining.set_stdio()
+            })
+        };
+        clone_into_pid_namespace(target, joins_pid, unified, child)?
+    };
     let launch = Launch { child, channel, net_devices: Vec::new(), warnings: Vec::new() };
     if rest.contains(Namespaces::USER) {
         super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
@@ -78,29 +84,78 @@ pub fn exec(
     Ok(launch)
 }
 
-fn enter(
+/// Clones as the caller is, but for the PID namespace, which applies to the children of whoever joins it.
+fn clone_into_pid_namespace(
     target: BorrowedFd<'_>,
-    namespaces: Namespaces,
-    attach: &[OwnedFd],
-    stdio: Option<&Stdio>,
-    terminal: Option<&OwnedFd>,
-) -> Result<()> {
-    process::reset_signals();
-    join_cgroups(attach)?;
-    if !namespaces.is_empty() {
-        process::setns(target, namespaces).during("join", "the container's namespaces")?;
-        if namespaces.contains(Namespaces::USER) {
-            super::maps::assume_root(None)?;
-        }
+    joins_pid: bool,
+    unified: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> Result<Child> {
+    let own = if joins_pid { Some(super::open_own_pid_ns()?) } else { None };
+    if joins_pid {
+        process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
     }
-    rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
-    let fail = |e| Error::io("set", "standard streams", e);
-    match (terminal, stdio) {
-        (Some(slave), _) => {
-            rustix::process::ioctl_tiocsctty(slave).map_err(|e| Error::io("set", "controlling terminal", e))?;
-            replace_stdio(slave.as_fd(), slave.as_fd(), slave.as_fd()).map_err(fail)
+    let child = super::clone_hidden(Namespaces::NONE, unified, child);
+    if let Some(own) = own {
+        process::setns(own.as_fd(), Namespaces::PID).during("return to", "own pid namespace")?;
+    }
+    child.during("clone", "a process in the container")
+}
+
+/// What the process does that will be the program.
+fn begin(
+    become_: &Become,
+    reporter: Reporter<'_>,
+    has_terminal: bool,
+    first: impl FnOnce() -> Result<()>,
+) -> Infallible {
+    let result = first().and_then(|()| {
+        rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
+        if has_terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+                .map_err(|e| Error::io("set", "controlling terminal", e))?;
         }
-        (None, Some(s)) => replace_stdio(s.stdin.as_fd(), s.stdout.as_fd(), s.stderr.as_fd()).map_err(fail),
-        (None, None) => Ok(()),
+        become_.settle(reporter)?;
+        reporter.say(Said::Ready);
+        if !reporter.wait_go() {
+            process::exit_now(1);
+        }
+        become_.run(reporter, || Ok(()))
+    });
+    match result {
+        Ok(never) => match never {},
+        Err(e) => give_up(reporter, e),
+    }
+}
+
+/// What is joined, and with which streams.
+struct Joining<'a> {
+    target: BorrowedFd<'a>,
+    /// But for the PID namespace.
+    rest: Namespaces,
+    attach: &'a [OwnedFd],
+    stdio: Option<&'a Stdio>,
+    terminal: Option<&'a OwnedFd>,
+}
+
+impl Joining<'_> {
+    fn enter(&self) -> Result<()> {
+        process::reset_signals();
+        join_cgroups(self.attach)?;
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        process::setns(self.target, self.rest).during("join", "the container's namespaces")?;
+        if self.rest.contains(Namespaces::USER) { super::maps::assume_root(None) } else { Ok(()) }
+    }
+
+    fn set_stdio(&self) -> Result<()> {
+        let streams = match (self.terminal, self.stdio) {
+            (Some(slave), _) => [slave.as_fd(); 3],
+            (None, Some(s)) => [s.stdin.as_fd(), s.stdout.as_fd(), s.stderr.as_fd()],
+            (None, None) => return Ok(()),
+        };
+        let [stdin, stdout, stderr] = streams;
+        replace_stdio(stdin, stdout, stderr).map_err(|e| Error::io("set", "standard streams", e))
     }
 }

@@ -171,19 +171,31 @@ pub(super) fn clone_through(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> Infallible,
 ) -> Result<Child> {
+    through_intermediate(None, |_| join_all(joined), create, cgroup, child)
+}
+
+/// Clones an intermediate, in `group` if that is given, which prepares itself and then clones the child as the caller's.
+/// `prepare` is told the one descriptor that it must leave open.
+pub(super) fn through_intermediate(
+    group: Option<BorrowedFd<'_>>,
+    prepare: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    create: Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> Result<Child> {
     let fail = |e| Error::io("clone", "intermediate process", e);
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(fail)?;
     let ours_raw = ours.as_raw_fd();
-    let intermediate = clone_hidden(Namespaces::NONE, None, || {
+    let intermediate = clone_hidden(Namespaces::NONE, group, || {
         drop(process::adopt(ours_raw));
         let theirs_raw = theirs.as_raw_fd();
-        let cloned = join_all(joined).and_then(|()| {
+        let cloned = prepare(theirs.as_fd()).and_then(|()| {
             process::clone_again(create, cgroup, Parent::Sibling, || {
                 drop(process::adopt(theirs_raw));
                 child()
             })
-            .during("clone", "the container's first process")
+            .during("clone", "a process in the container")
         });
         match cloned {
             Ok(made) => hand_over(&theirs, &made),
@@ -227,6 +239,13 @@ fn hand_over(socket: &OwnedFd, child: &Child) {
     let _ = sendmsg(socket, &[IoSlice::new(&pid)], &mut control, SendFlags::NOSIGNAL);
 }
 
+/// The child holds the other end of the socket for a moment, in which somebody who may trace it could take it and speak for
+/// the intermediate: then what was named would be another process.
+fn is_own_child(pid: Pid, pidfd: &OwnedFd) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), look).is_ok() && waitid(WaitId::Pid(pid), look).is_ok()
+}
+
 fn take_over(socket: &OwnedFd) -> Result<Child> {
     let fail = |e| Error::io("clone", "the container's first process", e);
     let mut buffer = [0u8; 16 * 1024];
@@ -247,6 +266,7 @@ fn take_over(socket: &OwnedFd) -> Result<Child> {
     if let Some(pidfd) = pidfd
         && let Ok(pid) = packet.try_into().map(i32::from_ne_bytes)
         && let Some(pid) = Pid::from_raw(pid)
+        && is_own_child(pid, &pidfd)
     {
         return Ok(Child { pid, pidfd });
     }
