@@ -106,6 +106,7 @@ impl Engine {
         let running = child.release()?;
         session.pidfd = running.pidfd;
         session.warnings = running.warnings;
+        launch::let_go_of_executable();
         Ok(session)
     }
 

@@ -267,6 +267,8 @@ impl Engine {
         process::clone(Namespaces::NONE, None, || self.launcher(prepared, &theirs, attach))
             .during("clone", "launcher")?;
         drop(theirs);
+        // The launcher has it, too, and lets go of it last: when it becomes the supervisor.
+        launch::let_go_of_executable();
         let attachment = Attachment::over(ours);
         match attachment.started()? {
             Some(start) => Ok((attachment.into_socket(), start)),

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tare-cli", &["tare-engine", "tare-kernel", "tare-model", "tare-registry", "tare-store"]),
     // the OCI runtime: the runtime stands by itself, without engine and store
     ("tare-oci", &["tare-kernel", "tare-model", "tare-runtime"]),
-    ("tare", &["tare-cli", "tare-engine", "tare-model", "tare-oci"]),
+    ("tare", &["tare-cli", "tare-engine", "tare-kernel", "tare-model", "tare-oci"]),
     // outside of the product
     ("tare-tests", &["tare-model", "tare-network"]),
     ("xtask", &[]),

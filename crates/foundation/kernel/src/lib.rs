@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod entry;
 pub mod keyring;
 pub mod mount;
 pub mod netlink;

@@ -70,7 +70,10 @@ fn exec(args: &ExecArgs, context: &Context) -> Result<u8> {
         context.log.warn(warning);
     }
     match signals {
-        Some(signals) => foreground::wait(&signals, running.pid, running.pidfd.as_fd(), master),
+        Some(signals) => {
+            launch::let_go_of_executable();
+            foreground::wait(&signals, running.pid, running.pidfd.as_fd(), master)
+        }
         None => Ok(0),
     }
 }

@@ -7,7 +7,7 @@ use crate::{removal, starting};
 use clap::Args;
 use rustix::fd::{AsFd, OwnedFd};
 use tare_model::{Kind, Result};
-use tare_runtime::launch::Running;
+use tare_runtime::launch::{self, Running};
 
 /// Create and start a container, and wait for its end
 #[derive(Debug, Args)]
@@ -35,6 +35,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
         foreground::adopt_orphans()?;
     }
     let (container, running, terminal) = run(&args, context, Purpose::Foreground)?;
+    launch::let_go_of_executable();
     let code = foreground::wait(&signals, running.pid, running.pidfd.as_fd(), terminal);
     if !args.keep {
         forget(context, &container)?;

@@ -98,6 +98,8 @@ pub(super) fn wait(channel: OwnedFd, gate: &Gate) -> Option<OwnedFd> {
                 return channel;
             }
             channel = None;
+            // The creator has gone, and nobody waits for this process now.
+            super::protect::let_go_of_executable();
         } else if connected && let Some(starter) = accept(listener, creator) {
             return Some(starter);
         }

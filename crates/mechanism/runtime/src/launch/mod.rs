@@ -61,7 +61,7 @@ pub use identity::raise_ceilings;
 pub use idmap::{id_map_namespace, map_ids_with};
 pub use join::foreign_namespaces;
 pub use listener::{Listener, UNDELIVERED};
-pub use protect::{Protection, check_preserved, protect_executable};
+pub use protect::{Protection, check_preserved, let_go_of_executable, protect_executable, reexecute_protected};
 pub use resolve::{in_root, mkdir_in_root};
 pub use status::{Said, parse};
 pub use terminal::{open_terminal_in, plain_newlines, set_size};

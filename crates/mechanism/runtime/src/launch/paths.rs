@@ -76,6 +76,7 @@ impl Stage<'_> {
     /// Files are covered by this container's own null device, directories by one empty read-only directory.
     pub(super) fn masked_paths(&self, paths: &[String]) -> Result<()> {
         let mut cover = Cover::default();
+        let mut directories = Vec::new();
         for path in paths {
             let fail = |e: Errno| Error::io("mask", path, e);
             let point = match in_root(self.root()?, path, OFlags::PATH) {
@@ -83,8 +84,17 @@ impl Stage<'_> {
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
                 Err(e) => return Err(fail(e)),
             };
-            let tree = if is_directory(&point)? { cover.directory()? } else { cover.file(self)? };
-            attach(&tree, point.as_fd(), "").map_err(fail)?;
+            if is_directory(&point)? {
+                directories.push((path, point));
+            } else {
+                attach(&cover.file(self)?, point.as_fd(), "").map_err(fail)?;
+            }
+        }
+        // The last one gets the source of the copies: a detached mount that is left over takes the kernel long to undo.
+        let last = directories.len().saturating_sub(1);
+        for (i, (path, point)) in directories.iter().enumerate() {
+            let tree = cover.directory(i == last)?;
+            attach(&tree, point.as_fd(), "").map_err(|e| Error::io("mask", path, e))?;
         }
         Ok(())
     }
@@ -106,15 +116,22 @@ impl Cover {
         clone_tree(null, "", false).map_err(|e| Error::io("mask", "a file", e))
     }
 
-    fn directory(&mut self) -> Result<OwnedFd> {
-        if self.empty.is_none() {
-            self.empty = Some(new_filesystem("tmpfs", "tmpfs", &["nr_blocks=1".into(), "nr_inodes=1".into()], RDONLY)?);
+    fn directory(&mut self, last: bool) -> Result<OwnedFd> {
+        let empty = match self.empty.take() {
+            Some(empty) => empty,
+            None => new_filesystem("tmpfs", "tmpfs", &["nr_blocks=1".into(), "nr_inodes=1".into()], RDONLY)?,
+        };
+        if last {
+            return Ok(empty);
         }
-        let empty = self.empty.as_ref().expect("it was put there just before");
-        match clone_tree(empty, "", false) {
+        match clone_tree(&empty, "", false) {
+            Ok(copy) => {
+                self.empty = Some(empty);
+                Ok(copy)
+            }
             // Kernels before 6.15 do not copy a detached mount: the source itself is used up.
-            Err(Errno::INVAL) => Ok(self.empty.take().expect("it was there just before")),
-            other => other.map_err(|e| Error::io("mask", "a directory", e)),
+            Err(Errno::INVAL) => Ok(empty),
+            Err(e) => Err(Error::io("mask", "a directory", e)),
         }
     }
 }

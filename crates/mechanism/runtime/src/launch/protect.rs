@@ -6,13 +6,14 @@
 //! opened for writing by that way, the file answers EROFS. No copy is made.
 
 use crate::defence::{Defence, stands};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::mount::OpenTreeFlags;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use tare_kernel::mount::{Attributes, NOSUID, PRIVATE, RDONLY};
 use tare_kernel::process::{self, ExecArray};
 use tare_model::{Context, Error, Kind, Result};
@@ -31,9 +32,32 @@ const SELF: &str = "/proc/self/exe";
 /// Descriptors that are handed over to the next program begin here, beyond those that a caller hands down.
 const HIGH: i32 = 200;
 
+/// The descriptor of the read-only mount that this program is executed from; -1 without one. The mount lives on by the
+/// program alone.
+static TREE: AtomicI32 = AtomicI32::new(-1);
+
+/// The first half of [`protect_executable`], which may be called before the arguments are understood: executes this
+/// program anew, if it is not protected. What fails is told by the second half.
+pub fn reexecute_protected() {
+    let protected = || rustix::fs::statvfs(SELF).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if stands(Defence::Executable) && !protected() {
+        reexecute();
+    }
+}
+
+/// Closes the descriptor of the read-only mount, in this process. The last one of those that have it, by clone, waits
+/// while the kernel takes the mount out of its tree: up to some milliseconds on a busy machine. So this is called where
+/// nobody waits, or by one who is not the last.
+pub fn let_go_of_executable() {
+    let number = TREE.swap(-1, Ordering::Relaxed);
+    if number >= 0 {
+        drop(process::adopt(number));
+    }
+}
+
 /// Executes this program anew from a read-only mount, with the same arguments and environment; returns only in the
-/// process that is already executed so, or where that cannot be. To be called first thing, by whoever launches. Nothing is
-/// left open by it.
+/// process that is already executed so, or where that cannot be. To be called first thing, by whoever launches, once. One
+/// descriptor stays open: see [`let_go_of_executable`].
 ///
 /// # Errors
 /// As statvfs(2) of /proc/self/exe: where no /proc is mounted.
@@ -57,6 +81,8 @@ fn reexecute() -> Error {
             .map_err(|e| Error::io("protect", SELF, e))?;
         let tree = process::dup_inheritable_from(file.as_fd(), HIGH).during("protect", SELF)?;
         let tree = process::adopt(tree).during("protect", SELF)?;
+        // It goes along: closing the mount's last descriptor takes time, and the next program does it when it has some.
+        rustix::io::fcntl_setfd(&tree, FdFlags::empty()).map_err(|e| Error::io("protect", SELF, e))?;
         let kept = process::dup_inheritable_from(original.as_fd(), tree.as_raw_fd() + 1).during("protect", SELF)?;
         let e = Error::io("protect", SELF, process::execveat_as_is(tree.as_fd(), &argv));
         drop(process::adopt(kept));
@@ -90,8 +116,12 @@ fn path() -> Option<PathBuf> {
         return None;
     }
     let path = read_path(&kept);
-    let number = kept.rsplit('/').next().and_then(|n| n.parse().ok())?;
+    let number: i32 = kept.rsplit('/').next().and_then(|n| n.parse().ok())?;
     drop(process::adopt(number));
+    // Close-on-exec from now on.
+    if let Ok(tree) = process::adopt(number - 1) {
+        TREE.store(tree.into_raw_fd(), Ordering::Relaxed);
+    }
     path
 }
 
@@ -132,6 +162,7 @@ mod tests {
         let Protection::ReadOnly(Some(path)) = &protection else { panic!("{protection:?}") };
         assert!(path.ends_with("copy"), "{path:?}");
         assert_eq!(std::env::vars_os().collect::<Vec<_>>(), [("A".into(), "1".into())]);
+        let_go_of_executable();
         // Whoever runs the tests may have left descriptors open, but none of this file.
         let own = rustix::fs::stat(SELF).unwrap();
         for entry in std::fs::read_dir("/proc/self/fd").unwrap() {

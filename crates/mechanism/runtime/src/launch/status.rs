@@ -146,7 +146,8 @@ impl Channel {
     }
 
     fn receive(&mut self) -> Result<Option<Said>> {
-        let mut buffer = [0u8; LIMIT];
+        // Mostly a single byte comes: on the stack, all of it would be cleared each time, page by page.
+        let mut buffer = vec![0u8; LIMIT];
         loop {
             self.heard += 1;
             if self.heard > MOST_MESSAGES {
