@@ -58,14 +58,12 @@ pub fn warm() {
     // changes no content (madvise(2)); a range that is not mapped is an error and no more.
     unsafe {
         libc::mallopt(libc::M_TOP_PAD, HEAP as libc::c_int);
-        let begin = libc::sbrk(0) as usize;
-        // More than what is left of the first heap: it grows, by the padding, too.
-        libc::free(libc::malloc(120 << 10));
+        // The C library has begun a heap of 132 KiB; it grows by what is asked for here, which its end then gets back.
+        let begin = std::hint::black_box(libc::malloc(120 << 10));
+        libc::free(begin);
+        let first = begin as usize & !(PAGE - 1);
         let end = libc::sbrk(0) as usize;
-        if end > begin {
-            let first = begin.saturating_sub(96 << 10) & !(PAGE - 1);
-            libc::madvise(first as *mut libc::c_void, (end - first).min(HEAP), POPULATE_WRITE);
-        }
+        libc::madvise(first as *mut libc::c_void, end.saturating_sub(first).min(HEAP), POPULATE_WRITE);
         let here = std::ptr::from_ref(&begin) as usize & !(PAGE - 1);
         libc::madvise((here - STACK) as *mut libc::c_void, STACK, POPULATE_WRITE);
     }
