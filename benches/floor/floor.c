@@ -1,5 +1,6 @@
-// The least that a container costs: the namespaces, mounts, device nodes, masks, control groups and system call filter of a
-// usual container, made by one clone and nothing else: no configuration, no state, no errors worth reading.
+// The least that a container costs: the namespaces, mounts, device nodes, masks, control groups with their device rules, loopback
+// device, keyring, capabilities and system call filter of a usual container, made by one clone and nothing else: no configuration,
+// no state, no errors worth reading.
 //
 //   floor [-c DIR,DIR...] [-2] [-s FILTER] ROOTFS COMMAND...        run
 //   floor -e PID [-c DIR,DIR...] [-2] [-s FILTER] COMMAND...        exec in the namespaces of a process
@@ -15,16 +16,21 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -88,14 +94,57 @@ static void hide_paths(void) {
   }
 }
 
-static void enter_rootfs(const char *rootfs) {
+// As every runtime: the container's own group of each hierarchy, read-only, below a small tmpfs; alone, where there is only v2.
+static void show_groups(int v2) {
+  const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  char target[400];
+  if (v2) {
+    attach(groups[0], "sys/fs/cgroup", 0, MS_BIND, 0);
+    attach(0, "sys/fs/cgroup", 0, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, 0);
+    return;
+  }
+  attach("cgroup", "sys/fs/cgroup", "tmpfs", flags, "mode=755");
+  for (int i = 0; i < group_count; i++) {
+    // DIR is /sys/fs/cgroup/CONTROLLER/…
+    char name[64] = "";
+    sscanf(groups[i], "/sys/fs/cgroup/%63[^/]", name);
+    snprintf(target, sizeof target, "sys/fs/cgroup/%s", name);
+    mkdir(target, 0755);
+    attach(groups[i], target, 0, MS_BIND, 0);
+    attach(0, target, 0, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, 0);
+  }
+  attach(0, "sys/fs/cgroup", 0, MS_BIND | MS_REMOUNT | MS_RDONLY | flags, 0);
+}
+
+static void loopback_up(void) {
+  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request)) die("lo");
+  close(fd);
+}
+
+// docker's: what it drops is taken out of the bounding set, the rest is permitted and effective.
+static void drop_privileges(void) {
+  const uint64_t kept = 0xa80425fb;
+  syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "floor");
+  for (int i = 0; i <= CAP_LAST_CAP; i++)
+    if (!(kept >> i & 1) && prctl(PR_CAPBSET_DROP, i)) break;
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2] = {{kept, kept, 0}, {0, 0, 0}};
+  if (filter.len && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)) die("seccomp");
+  if (syscall(SYS_capset, &header, data)) die("capset");
+}
+
+static void enter_rootfs(const char *rootfs, int v2) {
   sethostname("floor", 5);
+  loopback_up();
   attach(0, "/", 0, MS_REC | MS_PRIVATE, 0);
   attach(rootfs, rootfs, 0, MS_BIND | MS_REC, 0);
   if (chdir(rootfs)) die(rootfs);
   attach("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
   attach("sysfs", "sys", "sysfs", MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY, 0);
   make_dev();
+  show_groups(v2);
   if (syscall(SYS_pivot_root, ".", ".")) die("pivot_root");
   if (umount2(".", MNT_DETACH) || chdir("/")) die("old root");
   hide_paths();
@@ -145,13 +194,26 @@ static void wait_at_gate(int listening, int ready) {
   if (fd < 0 || read(fd, &byte, 1) != 1) die("gate");
 }
 
+// docker's, in the files of v1.
+static void set_rules(int dir) {
+  static const char *const allowed[] = {"c 1:5 rwm", "c 1:3 rwm", "c 1:9 rwm", "c 1:8 rwm", "c 5:0 rwm", "c 5:1 rwm", "c *:* m",
+    "b *:* m", "c 1:7 rwm", "c 5:2 rwm", "c 136:* rwm", "c 10:200 rwm"};
+  int file = openat(dir, "devices.deny", O_WRONLY | O_CLOEXEC);
+  if (write(file, "a", 1) != 1) die("devices.deny");
+  close(file);
+  file = openat(dir, "devices.allow", O_WRONLY | O_CLOEXEC);
+  for (size_t i = 0; i < LENGTH(allowed); i++)
+    if (write(file, allowed[i], strlen(allowed[i])) < 1) die(allowed[i]);
+  close(file);
+}
+
 static void open_groups(int make, int v2) {
   for (int i = 0; i < group_count; i++) {
     if (make && mkdir(groups[i], 0755) && errno != EEXIST) die(groups[i]);
     int dir = open(groups[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
     tasks[i] = v2 ? dir : openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
     if (tasks[i] < 0) die(groups[i]);
-    if (!v2) close(dir);
+    if (make && !v2 && strstr(groups[i], "/devices/")) set_rules(dir);
   }
 }
 
@@ -199,10 +261,10 @@ int main(int count, char **arguments) {
       if (write(tasks[i], "0", 1) != 1) die(groups[i]);
     if (!target) {
       if (unshare(CLONE_NEWCGROUP)) die("unshare");
-      enter_rootfs(rootfs);
+      enter_rootfs(rootfs, v2);
     }
     if (listening >= 0) wait_at_gate(listening, ready[1]);
-    if (filter.len && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter)) die("seccomp");
+    drop_privileges();
     execve(command[0], command, environ);
     die(command[0]);
   }

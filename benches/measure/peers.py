@@ -77,7 +77,7 @@ def runtime_run(runtime: str, bundle: Path) -> Command:
 
 def floor_groups() -> tuple[list[str], list[Path]]:
     """The flags of floor for this host's layout, and the directories: each v1 controller's, or the one of v2."""
-    v1 = [dir_ for dir_ in sorted(CGROUPS.iterdir()) if (dir_ / "tasks").exists() and dir_.name != "systemd"]
+    v1 = [dir_ for dir_ in sorted(CGROUPS.iterdir()) if (dir_ / "tasks").exists()]
     return ([], v1) if v1 else (["-2"], [CGROUPS])
 
 
