@@ -374,8 +374,8 @@ impl Engine {
                 prepared.status.endpoint = Some(endpoint);
                 prepared.dirs.write_status(&prepared.status)
             }
-            NetworkMode::None => tare_network::loopback_up(open()?.as_fd()),
-            NetworkMode::Host | NetworkMode::Container(_) => Ok(()),
+            // A network namespace of its own has its loopback device up from the first step on.
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => Ok(()),
         }
     }
 

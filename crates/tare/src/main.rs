@@ -8,6 +8,9 @@ use tare_model::Kind;
 
 tare_kernel::entry!(program);
 
+#[global_allocator]
+static HEAP: tare_kernel::heap::Heap = tare_kernel::heap::Heap;
+
 fn program() -> u8 {
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.as_slice() {

@@ -58,6 +58,8 @@ pub fn warm() {
     // changes no content (madvise(2)); a range that is not mapped is an error and no more.
     unsafe {
         libc::mallopt(libc::M_TOP_PAD, HEAP as libc::c_int);
+        // What is given back at the end of the heap is soon needed again.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
         // The C library has begun a heap of 132 KiB; it grows by what is asked for here, which its end then gets back.
         let begin = std::hint::black_box(libc::malloc(120 << 10));
         libc::free(begin);

@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod entry;
+pub mod heap;
 pub mod keyring;
 pub mod mount;
 pub mod netlink;

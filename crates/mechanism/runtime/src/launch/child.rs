@@ -35,6 +35,7 @@ pub(super) struct Inputs<'a> {
 }
 
 pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infallible {
+    tare_kernel::heap::keep_everything();
     inputs.trace.child("clone", "");
     // The copy of the parent's end must go, or the end of the parent would never be seen.
     drop(process::adopt(parent_end));

@@ -1,7 +1,7 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
 //!
 //! From its birth in the container's PID namespace on, the process can be seen from inside. It is hidden (not dumpable), but
-//! not from one who may trace others (CAP_SYS_PTRACE). Hence an intermediate, which nobody inside can see, joins
+//! not from one who may trace others (CAP_SYS_PTRACE). Where the container could have such, an intermediate, which nobody inside can see, joins
 //! everything else and closes all descriptors, and then clones the process as the caller's child: already at its birth
 //! its root is the container's, and nothing of the host is open in it.
 
@@ -12,7 +12,7 @@ use super::streams::replace_stdio;
 use super::{CgroupHandles, Launch, Stdio, join};
 use crate::defence::{Defence, stands};
 use crate::plan::ProcessPlan;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
@@ -53,7 +53,8 @@ pub fn exec(
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let status = child_end.as_fd();
     // In a user namespace of its own nobody can look into the child. Elsewhere whoever may trace can.
-    let child = if joins_pid && !rest.contains(Namespaces::USER) && stands(Defence::BornInside) {
+    let watched = || joins_pid && !rest.contains(Namespaces::USER) && may_trace(target);
+    let child = if stands(Defence::BornInside) && watched() {
         let keep = 3 + plan.process.preserve_fds;
         let prepare = |socket: BorrowedFd<'_>| {
             drop(process::adopt(parent_end));
@@ -84,6 +85,21 @@ pub fn exec(
     Ok(launch)
 }
 
+/// Whether a process of the container may trace others beyond its own: its first one has the capability, or could get
+/// it. What cannot be found out is taken for yes.
+fn may_trace(target: BorrowedFd<'_>) -> bool {
+    const SYS_PTRACE: u64 = 1 << 19;
+    let field = |path: String, name: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned())
+    };
+    let bounding = || {
+        let pid = field(format!("/proc/self/fdinfo/{}", target.as_raw_fd()), "Pid:")?;
+        u64::from_str_radix(&field(format!("/proc/{pid}/status"), "CapBnd:")?, 16).ok()
+    };
+    bounding().is_none_or(|mask| mask & SYS_PTRACE != 0)
+}
+
 /// Clones as the caller is, but for the PID namespace, which applies to the children of whoever joins it.
 fn clone_into_pid_namespace(
     target: BorrowedFd<'_>,
@@ -109,6 +125,7 @@ fn begin(
     has_terminal: bool,
     first: impl FnOnce() -> Result<()>,
 ) -> Infallible {
+    tare_kernel::heap::keep_everything();
     let result = first().and_then(|()| {
         rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
         if has_terminal {
