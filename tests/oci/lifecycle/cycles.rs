@@ -86,6 +86,7 @@ fn cycles(c: &mut Case, times: u32) {
     );
     // The first makes what stays: the directory of states, the parent group.
     once(c);
+    tare_tests::eventually(std::time::Duration::from_secs(20), || take(c).keys == 0);
     let before = take(c);
     for _ in 0..times {
         once(c);

@@ -1,9 +1,9 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
 //!
-//! From its birth in the container's PID namespace on, the process can be seen from inside. It is hidden (not dumpable), but
-//! not from one who may trace others (CAP_SYS_PTRACE). Where the container could have such, an intermediate, which nobody inside can see, joins
-//! everything else and closes all descriptors, and then clones the process as the caller's child: already at its birth
-//! its root is the container's, and nothing of the host is open in it.
+//! From its birth in the container's PID namespace on, the process can be seen from inside. It is hidden (not dumpable),
+//! but not from one who may trace others (CAP_SYS_PTRACE). Where the container could have such, an intermediate, which
+//! nobody inside can see, joins everything else and closes all descriptors, and then clones the process as the caller's
+//! child: already at its birth its root is the container's, and nothing of the host is open in it.
 
 use super::become_process::Become;
 use super::child::{give_up, join_cgroups};
