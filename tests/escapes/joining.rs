@@ -9,8 +9,28 @@ use tare_tests::oci::Case;
 
 const VARIABLE: &str = "TARE_ESCAPES_SECRET";
 
+/// Words by which a process joins the container.
+fn exec(c: &mut Case) -> Vec<String> {
+    ["exec", c.id(), "/bin/true"].map(str::to_owned).to_vec()
+}
+
+/// Words by which another container is run in its PID namespace, as in a pod.
+fn run(c: &mut Case) -> Vec<String> {
+    let (second, group) = (format!("{}-second", c.id()), format!("{}2", c.cgroup()));
+    let pid = c.state()["pid"].to_string();
+    c.join("pid", &format!("/proc/{pid}/ns/pid")).set("/linux/cgroupsPath", group).args(&["/bin/true"]).write();
+    c.note(second.clone());
+    vec!["run".into(), "--bundle".into(), c.bundle(), second]
+}
+
 /// A container in which every process that appears is looked into; what was found while others joined it for a while.
-fn watched(c: &mut Case, length: Duration, capabilities: &[&str], trace: bool) -> Vec<String> {
+fn watched(
+    c: &mut Case,
+    length: Duration,
+    capabilities: &[&str],
+    trace: bool,
+    appear: impl FnOnce(&mut Case) -> Vec<String>,
+) -> Vec<String> {
     let secret = secret(c);
     probe::install(c);
     usual_capabilities(c, capabilities);
@@ -21,10 +41,12 @@ fn watched(c: &mut Case, length: Duration, capabilities: &[&str], trace: bool) -
     c.start();
     let found = c.inside("/found");
     c.until("the attacker watches", || found.exists());
+    let words = appear(c);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let end = Instant::now() + length;
     let mut execs = 0;
     while Instant::now() < end || execs < 10 {
-        c.exec(&["/bin/true"]);
+        c.oci(&words);
         execs += 1;
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -48,16 +70,34 @@ const ANYTHING: &[&str] = &["root", "cwd", "fd", "environ", "memory", "traced"];
 #[test]
 fn looked_into_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], false);
+        let lines = watched(c, length, &[], false, exec);
         verdict(&lines, ANYTHING)
     };
-    escape_for(Duration::from_secs(4), attack, "seen", &["hidden"]);
+    escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
 }
 
 #[test]
 fn traced_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], true);
+        let lines = watched(c, length, &[], true, exec);
+        verdict(&lines, ANYTHING)
+    };
+    escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
+}
+
+#[test]
+fn first_process_looked_into_by_root() {
+    let attack = |c: &mut Case, length| {
+        let lines = watched(c, length, &[], false, run);
+        verdict(&lines, ANYTHING)
+    };
+    escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
+}
+
+#[test]
+fn first_process_traced_by_root() {
+    let attack = |c: &mut Case, length| {
+        let lines = watched(c, length, &[], true, run);
         verdict(&lines, ANYTHING)
     };
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
@@ -68,10 +108,10 @@ fn traced_by_root() {
 #[test]
 fn looked_into_by_one_who_may_trace() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &["SYS_PTRACE"], false);
+        let lines = watched(c, length, &["SYS_PTRACE"], false, exec);
         verdict(&lines, &["root", "cwd", "fd", "environ"])
     };
-    escape_for(Duration::from_secs(6), attack, "seen", &["born-inside"]);
+    escape_for(Duration::from_secs(4), attack, "seen", &["born-inside"]);
 }
 
 /// Whoever stops a joining process keeps nobody from ending the container.
