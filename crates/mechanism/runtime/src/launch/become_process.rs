@@ -1,13 +1,13 @@
 //! From the container's namespaces to the program: the last steps, in an order that leaves nothing of tare behind.
 
+use super::entered::open_inside;
 use super::identity::{Identity, Limit, die_with_parent};
 use super::label::{self, Label};
 use super::status::Reporter;
 use crate::defence::{Defence, stands};
 use crate::plan::{Keyring, ProcessPlan};
 use crate::security::seccomp::Filter;
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, openat2};
+use rustix::fs::{AtFlags, FileType, Gid, OFlags, Uid};
 use rustix::io::Errno;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -287,18 +287,6 @@ fn enter_directory(path: &str) -> rustix::io::Result<()> {
         return rustix::process::chdir(path);
     }
     rustix::process::fchdir(open_inside(path, OFlags::PATH | OFlags::DIRECTORY)?)
-}
-
-/// Opens an absolute path of the container that the caller is in, through no link of procfs.
-pub(super) fn open_inside(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    for _ in 0..128 {
-        match openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
-            // A rename elsewhere can cause it.
-            Err(Errno::AGAIN) => {}
-            other => return other,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 fn path_of(env: &[String]) -> &str {

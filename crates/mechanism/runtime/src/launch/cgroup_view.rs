@@ -5,7 +5,7 @@
 //! (CVE-2023-25809), and the files of a hierarchy's root (`release_agent`) are not below it.
 
 use super::filesystem::new_filesystem;
-use super::handles::CgroupMount;
+use super::group_mount::{CgroupMount, UNIFIED};
 use super::mounting::attach;
 use super::resolve::in_root;
 use super::step::Stage;
@@ -60,9 +60,6 @@ impl Stage<'_> {
         tare_kernel::mount::set_attributes(base.as_fd(), c"", attributes, false).during("mount", &plan.target)
     }
 }
-
-/// The name of the directory of cgroup2 where v1 is, too.
-pub(super) const UNIFIED: &str = "unified";
 
 fn dress_group(group: &CgroupMount, plan: &MountPlan) -> Result<()> {
     let set = plan.set | plan.below.0;

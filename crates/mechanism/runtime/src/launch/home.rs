@@ -1,6 +1,6 @@
 //! The user's home directory as the container's /etc/passwd has it.
 
-use super::become_process::open_inside;
+use super::entered::open_inside;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags};
 
