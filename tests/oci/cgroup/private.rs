@@ -21,11 +21,13 @@ else
         mount --bind $at $new/${at##*/}
     done
 fi
-mkdir $new/CONTROLLER
-for try in 1 2 3 4 5 6 7 8 9 10; do
-    mount -t cgroup -o CONTROLLER none $new/CONTROLLER && break
-    sleep 0.5
-done
+if [ ! -e $new/CONTROLLER ]; then
+    mkdir $new/CONTROLLER
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        mount -t cgroup -o CONTROLLER none $new/CONTROLLER && break
+        sleep 0.5
+    done
+fi
 mount --rbind $new /sys/fs/cgroup
 umount -l $new
 rmdir $new";

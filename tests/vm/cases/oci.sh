@@ -11,5 +11,5 @@ case $VM_KERNEL-$VM_CGROUP in
 newest-v2) vm-tests --each /vm/oci ;;
 oldest-v2) vm-tests --each /vm/oci cgroup:: command::{update,events,ps} lifecycle:: exec:: devices:: apparmor:: \
   net_devices:: mounts::guarded --skip cycles:: --skip refused:: ;;
-*) vm-tests --each /vm/oci cgroup::{systemd,path,device_rules,memory,others} command::update exec::joins --skip private:: ;;
+*) vm-tests --each /vm/oci cgroup::{systemd,path,device_rules,memory,others} command::update exec::joins ;;
 esac

@@ -78,7 +78,10 @@ impl Layout {
     pub fn parse(mountinfo: &str, cgroup: &str) -> Layout {
         let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
         let mut hierarchies: Vec<Hierarchy> = cgroup.lines().filter_map(|l| hierarchy(l, &mounts)).collect();
-        hierarchies.sort_by_key(|h| h.version == Version::V2);
+        // The one by which systemd tells whose a process is comes first: a process that is still in a unit there is moved
+        // in the others when systemd looks after that unit.
+        let systemds = |h: &Hierarchy| h.name.as_deref() == Some("systemd");
+        hierarchies.sort_by_key(|h| (h.version == Version::V2, !systemds(h)));
         Layout { hierarchies }
     }
 
@@ -282,7 +285,7 @@ pub(super) mod tests {
         let cpu = l.with_controller("cpuacct").unwrap();
         assert_eq!((cpu.label().as_str(), cpu.own.as_str()), ("cpu,cpuacct", "/user.slice"));
         assert_eq!(cpu.mount_point, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
-        let named = l.hierarchies.iter().find(|h| h.name.is_some()).unwrap();
+        let named = &l.hierarchies[0];
         assert_eq!((named.label().as_str(), named.controllers.len()), ("name=systemd", 0));
     }
 
