@@ -28,15 +28,15 @@ fn watched(
     c: &mut Case,
     length: Duration,
     capabilities: &[&str],
-    trace: bool,
+    word: &str,
     appear: impl FnOnce(&mut Case) -> Vec<String>,
 ) -> Vec<String> {
     let secret = secret(c);
     probe::install(c);
     usual_capabilities(c, capabilities);
     c.variables.push((VARIABLE.into(), "yes".into()));
-    let mut args = vec!["/probe", "watch", "/found", &secret, SECRET, VARIABLE];
-    args.extend(trace.then_some("trace"));
+    let mut args = vec!["/probe", if word == "trace" { "watch" } else { word }, "/found", &secret, SECRET, VARIABLE];
+    args.extend((word == "trace").then_some("trace"));
     c.args(&args).create();
     c.start();
     let found = c.inside("/found");
@@ -70,7 +70,7 @@ const ANYTHING: &[&str] = &["root", "cwd", "fd", "environ", "memory", "traced"];
 #[test]
 fn looked_into_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], false, exec);
+        let lines = watched(c, length, &[], "watch", exec);
         verdict(&lines, ANYTHING)
     };
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
@@ -79,7 +79,7 @@ fn looked_into_by_root() {
 #[test]
 fn traced_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], true, exec);
+        let lines = watched(c, length, &[], "trace", exec);
         verdict(&lines, ANYTHING)
     };
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
@@ -88,7 +88,7 @@ fn traced_by_root() {
 #[test]
 fn first_process_looked_into_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], false, run);
+        let lines = watched(c, length, &[], "watch", run);
         verdict(&lines, ANYTHING)
     };
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
@@ -97,7 +97,7 @@ fn first_process_looked_into_by_root() {
 #[test]
 fn first_process_traced_by_root() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &[], true, run);
+        let lines = watched(c, length, &[], "trace", run);
         verdict(&lines, ANYTHING)
     };
     escape_for(Duration::from_secs(3), attack, "seen", &["hidden"]);
@@ -108,10 +108,22 @@ fn first_process_traced_by_root() {
 #[test]
 fn looked_into_by_one_who_may_trace() {
     let attack = |c: &mut Case, length| {
-        let lines = watched(c, length, &["SYS_PTRACE"], false, exec);
+        let lines = watched(c, length, &["SYS_PTRACE"], "watch", exec);
         verdict(&lines, &["root", "cwd", "fd", "environ"])
     };
     escape_for(Duration::from_secs(4), attack, "seen", &["born-inside"]);
+}
+
+/// The first process shows nothing of it: it has given the capability up, or is in a user namespace of its own.
+#[test]
+fn looked_into_by_one_who_may_trace_behind_a_harmless_first_process() {
+    for word in ["watch-dropped", "watch-moved"] {
+        let attack = |c: &mut Case, length| {
+            let lines = watched(c, length, &["SYS_PTRACE"], word, exec);
+            verdict(&lines, &["root", "cwd", "fd", "environ"])
+        };
+        escape_for(Duration::from_secs(2), attack, "seen", &["born-inside"]);
+    }
 }
 
 /// Whoever stops a joining process keeps nobody from ending the container.

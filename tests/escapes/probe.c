@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -266,12 +268,28 @@ static int go(const char *path)
 	return printf(n > 0 ? "answered %ld\n" : "no answer %ld\n", n), 0;
 }
 
+// In the first process: one who may trace stays behind, while the first shows nothing of it.
+static void cover(const char *how)
+{
+	pid_t watcher = fork();
+	if (watcher == 0)
+		return;
+	if (!strcmp(how, "dropped"))
+		prctl(PR_CAPBSET_DROP, 19 /* CAP_SYS_PTRACE */);
+	else
+		unshare(CLONE_NEWUSER);
+	for (;;)
+		pause();
+}
+
 int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : "";
 	if (!strcmp(word, "overwrite"))
 		overwrite(argv[2]);
-	if (!strcmp(word, "watch"))
+	if (!strncmp(word, "watch-", 6))
+		cover(word + 6);
+	if (!strncmp(word, "watch", 5))
 		watch(argv + 2, argc > 6);
 	if (!strcmp(word, "stop"))
 		stop_all();

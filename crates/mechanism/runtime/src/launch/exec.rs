@@ -1,9 +1,10 @@
 //! A further process in a running container: join its namespaces and groups, then become the program.
 //!
 //! From its birth in the container's PID namespace on, the process can be seen from inside. It is hidden (not dumpable),
-//! but not from one who may trace others (CAP_SYS_PTRACE). Where the container could have such, an intermediate, which
-//! nobody inside can see, joins everything else and closes all descriptors, and then clones the process as the caller's
-//! child: already at its birth its root is the container's, and nothing of the host is open in it.
+//! but not from one who may trace others (CAP_SYS_PTRACE). Hence an intermediate, which nobody inside can see, joins
+//! everything else and closes all descriptors, and then clones the process as the caller's child: already at its birth
+//! its root is the container's, and nothing of the host is open in it. The container is not asked whether it has such a
+//! one: its first process can give the capability up, or move to a user namespace of its own, while others keep it.
 
 use super::become_process::Become;
 use super::child::{give_up, join_cgroups};
@@ -12,7 +13,7 @@ use super::streams::replace_stdio;
 use super::{CgroupHandles, Launch, Stdio, join};
 use crate::defence::{Defence, stands};
 use crate::plan::ProcessPlan;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
@@ -48,33 +49,34 @@ pub fn exec(
         .iter()
         .filter(|k| **k != NamespaceKind::Pid)
         .fold(Namespaces::NONE, |set, kind| set.with(super::bit(*kind)));
-    let joining = Joining { target, rest, attach: &cgroup.attach, stdio: stdio.as_ref(), terminal: terminal.as_ref() };
+    let joining = Joining { target, rest, stdio: stdio.as_ref(), terminal: terminal.as_ref() };
     let parent_end = channel.raw();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let status = child_end.as_fd();
-    // In a user namespace of its own nobody can look into the child. Elsewhere whoever may trace can.
-    let watched = || joins_pid && !rest.contains(Namespaces::USER) && may_trace(target);
-    let child = if stands(Defence::BornInside) && watched() {
-        let keep = 3 + plan.process.preserve_fds;
+    // The groups of v1 are joined by the process itself, which their limits let in whatever they are; a clone they may not.
+    let run = |first: &dyn Fn() -> Result<()>| {
+        begin(&become_, Reporter(status), terminal.is_some(), || join_cgroups(&cgroup.attach).and_then(|()| first()))
+    };
+    let join = || {
+        process::reset_signals();
+        become_.bind_first()?;
+        joining.enter()?;
+        joining.set_stdio()
+    };
+    let child = if joins_pid && stands(Defence::BornInside) {
         let prepare = |socket: BorrowedFd<'_>| {
             drop(process::adopt(parent_end));
             process::forget_environment();
-            become_.bind_first()?;
             process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
-            joining.enter()?;
-            joining.set_stdio()?;
-            process::close_all_but(keep, &[status, socket]).during("close", "descriptors")
+            join()?;
+            let keep: Vec<_> = [status, socket].into_iter().chain(cgroup.attach.iter().map(AsFd::as_fd)).collect();
+            process::close_all_but(3 + plan.process.preserve_fds, &keep).during("close", "descriptors")
         };
-        let child = || begin(&become_, Reporter(status), terminal.is_some(), || Ok(()));
-        join::through_intermediate(unified, prepare, Namespaces::NONE, None, child)?
+        join::through_intermediate(unified, prepare, Namespaces::NONE, None, || run(&|| Ok(())))?
     } else {
         let child = || {
             drop(process::adopt(parent_end));
-            begin(&become_, Reporter(status), terminal.is_some(), || {
-                become_.bind_first()?;
-                joining.enter()?;
-                joining.set_stdio()
-            })
+            run(&join)
         };
         clone_into_pid_namespace(target, joins_pid, unified, child)?
     };
@@ -83,21 +85,6 @@ pub fn exec(
         super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
     }
     Ok(launch)
-}
-
-/// Whether a process of the container may trace others beyond its own: its first one has the capability, or could get
-/// it. What cannot be found out is taken for yes.
-fn may_trace(target: BorrowedFd<'_>) -> bool {
-    const SYS_PTRACE: u64 = 1 << 19;
-    let field = |path: String, name: &str| {
-        let text = std::fs::read_to_string(path).ok()?;
-        text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned())
-    };
-    let bounding = || {
-        let pid = field(format!("/proc/self/fdinfo/{}", target.as_raw_fd()), "Pid:")?;
-        u64::from_str_radix(&field(format!("/proc/{pid}/status"), "CapBnd:")?, 16).ok()
-    };
-    bounding().is_none_or(|mask| mask & SYS_PTRACE != 0)
 }
 
 /// Clones as the caller is, but for the PID namespace, which applies to the children of whoever joins it.
@@ -150,15 +137,12 @@ struct Joining<'a> {
     target: BorrowedFd<'a>,
     /// But for the PID namespace.
     rest: Namespaces,
-    attach: &'a [OwnedFd],
     stdio: Option<&'a Stdio>,
     terminal: Option<&'a OwnedFd>,
 }
 
 impl Joining<'_> {
     fn enter(&self) -> Result<()> {
-        process::reset_signals();
-        join_cgroups(self.attach)?;
         if self.rest.is_empty() {
             return Ok(());
         }
