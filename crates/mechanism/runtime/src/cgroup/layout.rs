@@ -76,7 +76,15 @@ impl Layout {
 
     /// The layout that these two files describe; cgroup2's controllers are in neither and stay empty.
     pub fn parse(mountinfo: &str, cgroup: &str) -> Layout {
-        let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let mut mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+        // What something else has been mounted upon cannot be reached any more.
+        let covers = |line: &str, m: &Mount| {
+            let mut fields = line.split(' ');
+            fields.next() != Some(m.id.as_str())
+                && fields.next() == Some(m.id.as_str())
+                && fields.nth(2).is_some_and(|p| Path::new(&unescape(p)) == m.point)
+        };
+        mounts.retain(|m| !mountinfo.lines().any(|line| covers(line, m)));
         let mut hierarchies: Vec<Hierarchy> = cgroup.lines().filter_map(|l| hierarchy(l, &mounts)).collect();
         // The one by which systemd tells whose a process is comes first: a process that is still in a unit there is moved
         // in the others when systemd looks after that unit.
@@ -154,6 +162,7 @@ impl Hierarchy {
 }
 
 struct Mount {
+    id: String,
     root: String,
     point: PathBuf,
     read_only: bool,
@@ -172,9 +181,12 @@ impl Mount {
             _ => return None,
         };
         let options = after.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
-        let mut fields = before.split(' ').skip(3);
+        let mut fields = before.split(' ');
+        let id = fields.next()?.to_owned();
+        let mut fields = fields.skip(2);
         let (root, point, flags) = (fields.next()?, fields.next()?, fields.next()?);
         Some(Mount {
+            id,
             root: unescape(root),
             point: Path::new(&unescape(point)).to_owned(),
             read_only: flags.split(',').any(|f| f == "ro"),
@@ -287,6 +299,15 @@ pub(super) mod tests {
         assert_eq!(cpu.mount_point, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         let named = &l.hierarchies[0];
         assert_eq!((named.label().as_str(), named.controllers.len()), ("name=systemd", 0));
+    }
+
+    #[test]
+    fn what_is_covered_is_not_seen() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                      40 30 0:40 / /sys/fs/cgroup rw - tmpfs none rw\n\
+                      41 40 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let l = Layout::parse(mounts, "0::/a\n");
+        assert_eq!(l.unified().unwrap().mount_point, Path::new("/sys/fs/cgroup/unified"));
     }
 
     #[test]
