@@ -222,6 +222,7 @@ mod tests {
             mounts: Vec::new(),
             address: None,
             capabilities: 0,
+            ids: None,
         }
     }
 

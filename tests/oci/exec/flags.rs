@@ -147,6 +147,15 @@ fn no_new_privileges_of_the_container_hold() {
 }
 
 #[test]
+fn no_new_privileges_of_the_container_are_switched_off() {
+    case(|c| {
+        c.set("/process/noNewPrivileges", true);
+        c.sleeper();
+        assert_eq!(kernel::status(detached(c, &["--no-new-privs=false"]), "NoNewPrivs"), "0");
+    });
+}
+
+#[test]
 fn detached_it_runs_on_and_its_pid_is_told() {
     case(|c| {
         c.sleeper();

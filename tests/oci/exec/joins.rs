@@ -57,6 +57,18 @@ fn a_time_namespace_is_joined() {
 }
 
 #[test]
+fn the_session_keyring_is_the_containers_or_the_callers() {
+    case(|c| {
+        let id = c.id().to_owned();
+        let keyrings = || std::fs::read_to_string("/proc/keys").unwrap().lines().filter(|l| l.contains(&id)).count();
+        c.args(&["/bin/sleep", "1000"]).create_with(&["--no-new-keyring"]);
+        c.start();
+        detached(c, &[]);
+        assert_eq!(keyrings(), 0, "whoever made the container wanted none of its own");
+    });
+}
+
+#[test]
 fn the_groups_are_the_containers_in_every_hierarchy() {
     case(|c| {
         let pid = c.sleeper();

@@ -45,6 +45,14 @@ fn devpts_is_the_containers_own() {
 }
 
 #[test]
+fn options_of_a_hierarchy_are_not_for_containers_to_choose() {
+    case(|c| {
+        let said = c.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "release_agent=/x"]).refused();
+        assert!(said.contains("release_agent=/x"), "{said}");
+    });
+}
+
+#[test]
 fn mqueue_is_that_of_the_ipc_namespace() {
     case(|c| {
         c.mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]);

@@ -184,6 +184,18 @@ fn a_user_namespace_is_joined_with_others_that_are_new() {
 }
 
 #[test]
+fn maps_given_along_with_a_user_namespace_must_be_its_own() {
+    case(|c| {
+        let holder = Holder::new(&["user"]);
+        c.join("user", &holder.path("user"));
+        let map = |size: u32| json!([{ "containerID": 0, "hostID": 100_000, "size": size }]);
+        let said = c.set("/linux/uidMappings", map(65536)).set("/linux/gidMappings", map(65535)).refused();
+        assert!(said.contains("gid_map") || said.contains("mapping"), "{said}");
+        assert_eq!(c.set("/linux/gidMappings", map(65536)).sh("id -u; id -g"), "0\n0");
+    });
+}
+
+#[test]
 fn a_user_namespace_and_one_that_it_owns_are_joined() {
     case(|c| {
         let holder = Holder::new(&["user", "network", "uts"]);

@@ -9,6 +9,15 @@ pub(crate) fn parse<T: clap::FromArgMatches>(matches: &ArgMatches) -> Result<T> 
     T::from_arg_matches(matches).map_err(|e| Error::new(Kind::Invalid, "read the arguments", "").because(e))
 }
 
+/// Booleans as Go reads them.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Make a container from a bundle; its program waits for `start`
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -77,9 +86,10 @@ pub(crate) struct ExecArgs {
     /// AppArmor profile
     #[arg(long, value_name = "PROFILE")]
     pub(crate) apparmor: Option<String>,
-    /// Refuse new privileges to the process
-    #[arg(long)]
-    pub(crate) no_new_privs: bool,
+    /// Refuse new privileges to the process; =false allows them where the container's own process has none
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = |text: &str| boolean(text).ok_or("expected true or false"))]
+    pub(crate) no_new_privs: Option<bool>,
     /// Capability to add
     #[arg(short, long, value_name = "NAME")]
     pub(crate) cap: Vec<String>,

@@ -61,7 +61,7 @@ fn from_flags(args: &ExecArgs, mut process: Process) -> Result<Process> {
     }
     process.apparmor_profile = given(&args.apparmor).or(process.apparmor_profile);
     process.selinux_label = given(&args.process_label).or(process.selinux_label);
-    process.no_new_privileges |= args.no_new_privs;
+    process.no_new_privileges = args.no_new_privs.unwrap_or(process.no_new_privileges);
     if let Some(user) = given(&args.user) {
         let (uid, gid) = user_and_group(&user)?;
         process.user.uid = uid;
@@ -134,6 +134,9 @@ mod tests {
         let sets = p.capabilities.unwrap();
         assert_eq!((sets.bounding.len(), sets.effective.len(), sets.ambient.len()), (2, 1, 0));
         assert_eq!(of("-u 8 c sh").unwrap().user.gid, 6);
+        for (flags, refused) in [("", true), ("--no-new-privs", true), ("--no-new-privs=false", false)] {
+            assert_eq!(of(&format!("{flags} c sh")).unwrap().no_new_privileges, refused, "{flags}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) fn make(context: &Context, args: &CreateArgs, purpose: Purpose) -> Re
     }
 
     let dir = take_name(context, &args.id)?;
-    let mut container = Container { dir, state: first_state(&bundle, &args.id) };
+    let mut container = Container { dir, state: first_state(&bundle, args) };
     let mut begun = Begun { context, container: &mut container, bundle: &bundle, args, purpose };
     match begun.finish(console.as_ref(), pidfd_socket.as_ref(), descriptors) {
         Ok((launch, terminal)) => Ok(Made { container, launch, terminal }),
@@ -137,7 +137,7 @@ fn make_root(root: &Path) -> Result<()> {
         .map_err(|e| Error::io("make", root.display(), e))
 }
 
-fn first_state(bundle: &Bundle, id: &str) -> State {
+fn first_state(bundle: &Bundle, args: &CreateArgs) -> State {
     let spec = &bundle.spec;
     let later = spec.hooks.as_ref().map(|h| Hooks {
         poststart: h.poststart.clone(),
@@ -151,7 +151,7 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
     let namespaces = spec.linux.as_ref().map(|l| l.namespaces.iter().map(|n| n.kind).collect());
     State {
         oci_version: spec.oci_version.clone(),
-        id: id.to_owned(),
+        id: args.id.clone(),
         pid: 0,
         start_time: 0,
         bundle: bundle.directory.clone(),
@@ -163,6 +163,7 @@ fn first_state(bundle: &Bundle, id: &str) -> State {
             let own = |n: &LinuxNamespace| n.path.as_deref().unwrap_or_default().is_empty();
             l.namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && own(n))
         }),
+        keyring_inherited: args.no_new_keyring,
         namespaces: namespaces.unwrap_or_default(),
         rdt: rdt::RdtGroup::default(),
         annotations: spec.annotations.clone(),
@@ -204,6 +205,9 @@ impl Begun<'_> {
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         let rdt = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref());
         let rdt = rdt.map(|r| Ok((rdt::plan(r, &self.args.id)?, rdt::open(&rdt::fields(r))?))).transpose()?;
+        if let Some((plan, root)) = &rdt {
+            self.container.state.rdt = rdt::to_make(plan, root.as_fd());
+        }
         let (mut handles, keeper) = self.make_cgroup(&cgroup)?;
         self.container.store()?;
         let root = launch::open_root(&self.bundle.rootfs)?;

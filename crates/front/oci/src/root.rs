@@ -2,6 +2,7 @@
 //!
 //! Starting must be fast, so only the verb that was called has its arguments built; everything is built for help.
 
+use crate::arguments::boolean;
 use crate::context::Context;
 use crate::log::{Format, Log};
 use crate::verb::{TOP, Verb};
@@ -135,15 +136,6 @@ fn with_value(arg: Arg) -> Arg {
         .default_value("false")
         .hide_default_value(true)
         .value_parser(|text: &str| boolean(text).ok_or("expected true or false"))
-}
-
-/// Booleans as Go reads them.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 fn boolean_value(arg: &OsStr) -> bool {

@@ -51,6 +51,9 @@ pub(crate) struct State {
     /// With a PID namespace made for it, the end of its first process is the end of all.
     #[serde(default)]
     pub(crate) ends_together: bool,
+    /// It was made with the session keyring of whoever made it: then further processes keep their callers', too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) keyring_inherited: bool,
     /// Namespaces that it does not share with the caller of `create`.
     pub(crate) namespaces: Vec<NamespaceKind>,
     /// What was made for it of Intel RDT.
@@ -369,6 +372,7 @@ pub(crate) fn write(dir: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
     std::io::Write::write_all(&mut std::fs::File::from(fd), bytes).map_err(|e| Error::io("write", name, e))?;
     renameat(dir, &aside, dir, name).map_err(fail)
 }
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

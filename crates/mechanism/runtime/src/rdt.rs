@@ -11,9 +11,10 @@
 //! Everything takes the mount's root as a descriptor.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tare_model::runtime_spec::LinuxIntelRdt;
 use tare_model::{Error, Kind, Result};
 
@@ -110,12 +111,23 @@ fn mount_point(mountinfo: &str) -> Option<&str> {
     })
 }
 
+/// What [`apply`] is going to make for the container alone: to be noted beforehand, so that whoever finds what a killed
+/// caller has left can remove it.
+pub fn to_make(plan: &RdtPlan, root: BorrowedFd<'_>) -> RdtGroup {
+    let missing = |path: &str| matches!(statat(root, path, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+    RdtGroup {
+        class: (!plan.named && missing(&plan.class)).then(|| plan.class.clone()),
+        monitor: plan.monitor_path().filter(|path| missing(path)),
+    }
+}
+
 /// Makes the class if it is missing, writes its schemata, and puts a process into it. What was made comes back, to be
-/// kept and given to [`remove`]; if something fails, it is removed at once.
+/// kept and given to [`remove`]; if something fails, it is removed at once. A class that was named and exists is
+/// others', too: it is joined as it is.
 ///
 /// # Errors
-/// `Kind::Invalid` where a class that exists has other schemata than were asked for; else what the kernel refuses, in
-/// its own words.
+/// `Kind::Invalid` where a named class that exists has other schemata than were asked for; `Kind::NotFound` where one is
+/// missing and none were asked for (config-linux.md#intelrdt); else what the kernel refuses, in its own words.
 pub fn apply(plan: &RdtPlan, root: BorrowedFd<'_>, pid: i32) -> Result<RdtGroup> {
     let mut made = RdtGroup::default();
     let done = fill(plan, root, pid, &mut made);
@@ -130,26 +142,62 @@ pub fn apply(plan: &RdtPlan, root: BorrowedFd<'_>, pid: i32) -> Result<RdtGroup>
 }
 
 fn fill(plan: &RdtPlan, root: BorrowedFd<'_>, pid: i32, made: &mut RdtGroup) -> Result<()> {
-    let new = make_directory(root, &plan.class)?;
+    // With nothing to write into it, a named class is one that somebody else has prepared.
+    let new = !(plan.named && plan.lines.is_empty()) && make_directory(root, &plan.class)?;
     if new && !plan.named {
         made.class = Some(plan.class.clone());
     }
     let class = open_directory(root, &plan.class)?;
-    for line in &plan.lines {
-        write(root, class.as_fd(), "schemata", line)?;
+    if new || !plan.named {
+        plan.lines.iter().try_for_each(|line| write(root, class.as_fd(), "schemata", line))?;
+    } else if !plan.lines.is_empty() {
+        compare(&plan.class, class.as_fd(), &plan.lines)?;
     }
     write(root, class.as_fd(), "tasks", &pid.to_string())?;
-    if let Some(name) = &plan.monitor {
-        let path = match plan.class.as_str() {
-            "" => format!("mon_groups/{name}"),
-            class => format!("{class}/mon_groups/{name}"),
-        };
+    if let Some(path) = plan.monitor_path() {
         if make_directory(root, &path)? {
             made.monitor = Some(path.clone());
         }
         write(root, open_directory(root, &path)?.as_fd(), "tasks", &pid.to_string())?;
     }
     Ok(())
+}
+
+impl RdtPlan {
+    /// Below the mount.
+    fn monitor_path(&self) -> Option<String> {
+        let name = self.monitor.as_ref()?;
+        Some(match self.class.as_str() {
+            "" => format!("mon_groups/{name}"),
+            class => format!("{class}/mon_groups/{name}"),
+        })
+    }
+}
+
+/// Checks that a class has what was asked for: of several lines for one domain the last counts, as when they are written.
+fn compare(name: &str, class: BorrowedFd<'_>, lines: &[String]) -> Result<()> {
+    let fail = |e: std::io::Error| Error::io("read schemata of class", name, e);
+    let file =
+        openat(class, "schemata", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let has = std::io::read_to_string(std::fs::File::from(file)).map_err(fail)?;
+    let has: BTreeMap<_, _> = has.lines().flat_map(domains).collect();
+    let asked: BTreeMap<_, _> = lines.iter().flat_map(|l| domains(l)).collect();
+    let differs = asked.iter().find(|(domain, value)| has.get(*domain) != Some(value));
+    let Some(((resource, domain), value)) = differs else { return Ok(()) };
+    let there = has.get(&(*resource, *domain)).map_or("nothing".to_owned(), |v| format!("{domain}={v}"));
+    Err(Error::new(Kind::Invalid, "join class of Intel RDT", name)
+        .because(format!("{resource}:{domain}={value} was asked for, and the class, which exists already, has {there}"))
+        .hint("leave the schemata out to join it as it is, or take another closID"))
+}
+
+/// `L3:0=fff;1=0f`: the resource, the domain, and the value without zeros before it.
+fn domains(line: &str) -> impl Iterator<Item = ((&str, &str), String)> {
+    let (resource, list) = line.split_once(':').unwrap_or((line, ""));
+    list.split(';').filter_map(move |part| {
+        let (domain, value) = part.split_once('=')?;
+        let value = value.trim().trim_start_matches('0').to_ascii_lowercase();
+        Some(((resource.trim(), domain.trim()), value))
+    })
 }
 
 /// Writes the schemata of a class that exists: for a container that runs.
@@ -285,17 +333,57 @@ mod tests {
     fn a_process_joins_the_class_and_its_monitor() {
         let dir = Resctrl::new("join");
         dir.class("gold");
+        std::fs::write(dir.0.join("gold/schemata"), "    MB:0=100\n    L3:0=00f;1=fff\n").unwrap();
         std::fs::create_dir_all(dir.0.join("gold/mon_groups/box")).unwrap();
         std::fs::write(dir.0.join("gold/mon_groups/box/tasks"), "").unwrap();
         let mut r = rdt(Some("gold"));
         r.schemata = vec!["L3:0=f".into()];
         r.enable_monitoring = true;
         let made = apply(&plan(&r, "box").unwrap(), dir.1.as_fd(), 77).unwrap();
-        assert_eq!(dir.read("gold/schemata"), "L3:0=f\n");
+        assert_eq!(dir.read("gold/schemata"), "    MB:0=100\n    L3:0=00f;1=fff\n");
         assert_eq!(dir.read("gold/tasks"), "77\n");
         assert_eq!(dir.read("gold/mon_groups/box/tasks"), "77\n");
         // All of it was there: nothing is ours to remove.
         assert_eq!(made, RdtGroup::default());
+    }
+
+    #[test]
+    fn a_named_class_is_joined_as_it_is_or_not_at_all() {
+        let dir = Resctrl::new("named");
+        dir.class("gold");
+        let has = "L3:0=f0;1=ff\nMB:0=50\n";
+        std::fs::write(dir.0.join("gold/schemata"), has).unwrap();
+        let join = |class: &str, schemata: &[&str]| {
+            let mut r = rdt(Some(class));
+            r.schemata = schemata.iter().map(|s| (*s).to_owned()).collect();
+            apply(&plan(&r, "box").unwrap(), dir.1.as_fd(), 1)
+        };
+        for good in [&[][..], &["L3:1=0FF"], &["L3:0=1", "L3: 0=f0 ;1=ff", "MB:0=50"]] {
+            join("gold", good).unwrap();
+        }
+        for (bad, words) in [("L3:0=f", "0=f0"), ("L3:2=f", "nothing"), ("MB:0=60", "0=50"), ("L2:0=1", "nothing")] {
+            let e = join("gold", &[bad]).unwrap_err();
+            assert!(e.kind() == Kind::Invalid && e.to_string().contains(words) && e.to_string().contains(bad), "{e}");
+        }
+        assert_eq!(dir.read("gold/schemata"), has);
+        assert_eq!(join("silver", &[]).unwrap_err().kind(), Kind::NotFound);
+        assert!(!dir.0.join("silver").exists());
+    }
+
+    #[test]
+    fn what_is_going_to_be_made_is_known_before() {
+        let dir = Resctrl::new("before");
+        let mut r = rdt(None);
+        r.enable_monitoring = true;
+        let own = to_make(&plan(&r, "box").unwrap(), dir.1.as_fd());
+        assert_eq!(own, RdtGroup { class: Some("box".into()), monitor: Some("box/mon_groups/box".into()) });
+        dir.class("gold");
+        r.clos_id = Some("gold".into());
+        let named = to_make(&plan(&r, "box").unwrap(), dir.1.as_fd());
+        assert_eq!(named, RdtGroup { class: None, monitor: Some("gold/mon_groups/box".into()) });
+        r.clos_id = Some("/".into());
+        r.enable_monitoring = false;
+        assert_eq!(to_make(&plan(&r, "box").unwrap(), dir.1.as_fd()), RdtGroup::default());
     }
 
     #[test]

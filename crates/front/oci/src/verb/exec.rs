@@ -144,7 +144,10 @@ impl Begun<'_> {
         plan.preserve_fds = self.args.preserve_fds;
         // Whoever asked for it may go.
         plan.die_with_parent = false;
-        plan.keyring = Keyring::Named(format!("_ses.{}", self.args.id));
+        plan.keyring = match self.container.state.keyring_inherited {
+            true => Keyring::Inherited,
+            false => Keyring::Named(format!("_ses.{}", self.args.id)),
+        };
         Ok(plan)
     }
 

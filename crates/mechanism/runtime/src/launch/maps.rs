@@ -17,6 +17,47 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     write_file(pid, "uid_map", &text(&maps.uids))
 }
 
+/// Checks that the user namespace that a child has joined has the maps that were given along with its path: files of the
+/// root and of mounts are given away by them.
+pub(super) fn compare(pid: i32, maps: &IdMaps) -> Result<()> {
+    for (file, given) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
+        let path = format!("/proc/{pid}/{file}");
+        let found = std::fs::read_to_string(&path).map_err(|e| Error::io("read", path, e))?;
+        if joined_up(parse(&found)) != joined_up(given.clone()) {
+            let found = found.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+            return Err(Error::new(Kind::Invalid, "join", "user namespace")
+                .because(format!("its {file} is {:?}, and {:?} was given", found.join(", "), text(given).trim_end()))
+                .hint("leave out uidMappings and gidMappings, or give those of the namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// A map file of /proc, as seen by the reader.
+fn parse(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|n| n.parse().ok());
+        Some(IdRange { inside: numbers.next()?, outside: numbers.next()?, count: numbers.next()? })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// The same map in as few ranges as can be, in order.
+fn joined_up(mut ranges: Vec<IdRange>) -> Vec<IdRange> {
+    ranges.sort_unstable_by_key(|r| r.inside);
+    ranges.into_iter().fold(Vec::new(), |mut all: Vec<IdRange>, r| {
+        match all.last_mut() {
+            Some(last)
+                if r.inside - last.inside == last.count && r.outside == last.outside.wrapping_add(last.count) =>
+            {
+                last.count += r.count;
+            }
+            _ => all.push(r),
+        }
+        all
+    })
+}
+
 fn text(ranges: &[IdRange]) -> String {
     ranges.iter().fold(String::new(), |mut out, r| {
         let _ = writeln!(out, "{} {} {}", r.inside, r.outside, r.count);
@@ -51,4 +92,18 @@ pub(super) fn assume_root(maps: Option<&IdMaps>) -> Result<()> {
     }
     // Changing the user may have made it dumpable, where fs.suid_dumpable is 1.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_however_they_are_cut() {
+        let map = |text| joined_up(parse(text));
+        assert_eq!(map("0 1000 10\n10 1010 5\n"), map("         0       1000         15\n"));
+        assert_eq!(map("10 50 5\n0 1000 10\n"), map("0 1000 10\n10 50 5\n"));
+        assert_ne!(map("0 1000 10\n10 1011 5\n"), map("0 1000 15\n"));
+        assert_ne!(map("0 1000 10\n"), map("0 1000 11\n"));
+    }
 }

@@ -240,13 +240,21 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Res
     let net_devices = plan.net_devices.clone();
     let launch = Launch { child, channel, net_devices, warnings: Vec::new() };
     if plan.namespaces.has(NamespaceKind::User) {
-        identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
-    }
-    if plan.namespaces.creates(NamespaceKind::User) {
-        map_ids(plan, &launch)?;
+        settle_user_namespace(plan, &launch).inspect_err(|_| launch.end())?;
         trace.point("id maps");
     }
     Ok(launch)
+}
+
+/// What only the parent can do for a child in a user namespace.
+fn settle_user_namespace(plan: &LaunchPlan, launch: &Launch) -> Result<()> {
+    let pid = launch.pid();
+    identity::raise_ceilings(pid, &plan.process.rlimits)?;
+    match &plan.namespaces.ids {
+        _ if plan.namespaces.creates(NamespaceKind::User) => map_ids(plan, launch),
+        Some(maps) => maps::compare(pid, maps),
+        None => Ok(()),
+    }
 }
 
 /// What only the parent can do for a child in a new user namespace.

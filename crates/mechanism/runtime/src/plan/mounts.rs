@@ -201,6 +201,11 @@ fn source(m: &Mount, words: &Words, around: &Around<'_>) -> Result<Source> {
         return Ok(Source::Bind(Bind { path: path.into(), recursive }));
     }
     match m.kind.as_deref() {
+        // It shows groups of hierarchies that the host has mounted: their options are the host's.
+        Some("cgroup" | "cgroup2") if !words.data.is_empty() => {
+            let refused = bad(&format!("a mount of cgroups has no option {:?}", words.data[0]));
+            Err(refused.hint("the options of a hierarchy are chosen where the host mounts it"))
+        }
         Some("cgroup") => Ok(Source::Cgroup),
         Some("cgroup2") => Ok(Source::Cgroup2),
         Some("none" | "") | None => Err(bad("neither a type nor bind is given")),
