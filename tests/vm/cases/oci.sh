@@ -8,8 +8,8 @@
 # vm: --kernel oldest --cgroup hybrid --timeout 1500 --add {test:tare-tests::oci}:/vm/oci --arg systemd
 export TARE_OCI_MANAGER=$1
 case $VM_KERNEL-$VM_CGROUP in
-newest-v2) vm-tests --each /vm/oci ;;
-oldest-v2) vm-tests --each /vm/oci cgroup:: command::{update,events,ps} lifecycle:: exec:: devices:: apparmor:: \
-  net_devices:: mounts::guarded --skip cycles:: --skip refused:: ;;
-*) vm-tests --each /vm/oci cgroup::{systemd,path,device_rules,memory,others} command::update exec::joins ;;
+newest-v2) vm-tests --each /vm/oci --skip cycles:: ;;
+oldest-v2) vm-tests --each /vm/oci cgroup:: command::{update,events,ps} lifecycle::{create,delete,kill,states} exec:: \
+  apparmor:: net_devices:: mounts::guarded ;;
+*) vm-tests --each /vm/oci cgroup::{systemd,path,device_rules,private} exec::joins ;;
 esac
