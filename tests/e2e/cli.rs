@@ -120,6 +120,14 @@ fn completion_scripts_parse_and_complete() {
     let names = |text: &str| text.lines().map(|l| l.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>();
     assert!(names(&complete(&["ru"])).contains(&"run".to_owned()));
     assert!(names(&complete(&["volume", ""])).contains(&"prune".to_owned()));
+    let mut verbs = names(&complete(&["oci", ""]));
+    let help = Running::start(command(tare_tests::binary()).args(["oci", "--help"]), None).wait();
+    let told = help.stdout.split("Verbs:").nth(1).unwrap().lines().skip(1).map_while(|l| l.split_whitespace().next());
+    let mut told = told.map(str::to_owned).collect::<Vec<_>>();
+    verbs.sort();
+    told.sort();
+    assert_eq!(verbs, told);
+    assert!(host.ok(&["--help"]).lines().any(|l| l.trim_start().starts_with("oci ")));
     assert!(names(&complete(&["run", "--mem"])).contains(&"--memory-swap".to_owned()));
     assert_eq!(names(&complete(&["rm", "bo"])), ["boxed"]);
     assert!(names(&complete(&["run", "bu"])).iter().any(|n| n.starts_with("busybox")));

@@ -16,3 +16,8 @@ fn readme() {
 fn a_container_taken_apart() {
     document("docs/guide/a-container-taken-apart.md");
 }
+
+#[test]
+fn oci_runtime() {
+    document("docs/guide/oci-runtime.md");
+}

@@ -32,6 +32,10 @@ pub(super) fn main(args: CompleteArgs, context: &Context) -> Result<u8> {
 
 /// Verbs, flags, and the values that flags may have.
 fn words(before: &[&str], last: &str) -> Vec<(String, String)> {
+    if before.first() == Some(&"oci") {
+        let verbs = if before.len() == 1 { &super::oci::VERBS[..] } else { &[] };
+        return verbs.iter().map(|v| ((*v).to_owned(), String::new())).collect();
+    }
     let full = root::full();
     let mut command = &full;
     for word in before.iter().filter(|w| !w.starts_with('-')) {

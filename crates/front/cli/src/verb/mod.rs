@@ -19,6 +19,7 @@ mod kill;
 mod load;
 mod logs;
 mod ns;
+mod oci;
 mod pause;
 mod ps;
 mod pull;
@@ -145,6 +146,7 @@ pub(crate) const TOP: &[Verb] = &[
     verb!("version", version, Nothing),
     verb!("info", info, Nothing),
     verb!("completion", completion, Nothing),
+    verb!("oci", oci, Nothing),
     hidden(verb!("hello", hello, Nothing)),
     hidden(verb!("__complete", complete, Nothing)),
 ];
