@@ -1,7 +1,7 @@
 //! Cgroup mounts that lead to the host's groups, or to a hierarchy's release_agent (CVE-2022-0492, CVE-2023-25809).
 
 use crate::Outcome::{Broken, Held};
-use crate::{escape, usual_capabilities};
+use crate::{escape, held, usual_capabilities};
 use tare_tests::oci::{Case, layout};
 
 /// A container that may write to its cgroups, with the usual capabilities, and without a cgroup namespace or with one.
@@ -54,4 +54,28 @@ fn groups_of_the_host() {
         };
         escape(attack, "only its own", &["cgroup-mount"]);
     }
+}
+
+/// Groups nested deeper than a path can name keep nobody from removing the container.
+#[test]
+fn groups_nested_without_end() {
+    let attack = |c: &mut Case| {
+        writable(c, true);
+        let script = "for at in /sys/fs/cgroup/pids /sys/fs/cgroup/unified /sys/fs/cgroup; do cd $at || continue
+            n=$(printf '%0200d' 0); i=0; while [ $i -lt 25 ] && mkdir $n 2>/dev/null && cd $n; do i=$((i + 1)); done
+            echo $i; done; exec sleep 1000";
+        c.args(&["/bin/sh", "-c", script]).create();
+        c.start();
+        c.until("they are nested", || c.output().0.lines().count() >= 2);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let nested = c.output().0.split_whitespace().collect::<Vec<_>>().join(" ");
+        let out = c.oci(&["delete", "--force", c.id()]);
+        let left = layout().directories(c.cgroup());
+        if out.code == 0 && left.is_empty() {
+            Held(format!("removed: {nested}"))
+        } else {
+            Broken(format!("{nested}: {} {}", out.stderr.chars().take(300).collect::<String>(), left.len()))
+        }
+    };
+    held(attack, "removed");
 }

@@ -5,7 +5,7 @@ use super::layout::{Hierarchy, Layout};
 use super::plan::{ancestors, relative};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 
@@ -59,6 +59,54 @@ pub(super) fn remove_empty(top: BorrowedFd<'_>, innermost_first: impl Iterator<I
     }
 }
 
+/// Removes what is below a group. A container may have nested more than a path can name, or a process hold open: each
+/// group is removed by its name in its parent, and only one directory is open at a time.
+fn remove_children(dir: &OwnedFd, mut deadline: Instant) -> Result<()> {
+    let fail = |e| Error::io("remove cgroup", "of the container's own", e);
+    let open = |from: &OwnedFd, name: &str| files::open_dir(from, name);
+    let Some(mut at) = open(dir, ".")? else { return Ok(()) };
+    let mut depth = 0;
+    loop {
+        let mut busy = None;
+        for child in files::children(&at)? {
+            match unlinkat(&at, child.as_str(), AtFlags::REMOVEDIR) {
+                // As long as it goes on, there is time.
+                Ok(()) | Err(Errno::NOENT) => deadline = deadline.max(Instant::now() + PATIENCE),
+                Err(Errno::BUSY | Errno::NOTEMPTY) => busy = busy.or(Some(child)),
+                Err(e) => return Err(fail(e)),
+            }
+        }
+        let next = match busy.as_deref() {
+            None if depth == 0 => return Ok(()),
+            // Groups do not move to other parents: this is where it came from.
+            None => {
+                depth -= 1;
+                open(&at, "..")?
+            }
+            Some(child) => match open(&at, child)? {
+                Some(below) if files::children(&below)?.is_empty() => {
+                    if Instant::now() >= deadline {
+                        return Err(still_in_use(&below, child)?);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                    None
+                }
+                below => {
+                    depth += i32::from(below.is_some());
+                    below
+                }
+            },
+        };
+        at = next.unwrap_or(at);
+    }
+}
+
+fn still_in_use(dir: &OwnedFd, name: &str) -> Result<Error> {
+    let pids = files::read(dir, "cgroup.procs")?.unwrap_or_default();
+    let pids = pids.split_whitespace().collect::<Vec<_>>().join(", ");
+    Ok(Error::new(Kind::InUse, "remove cgroup", name).because(format!("processes are still in it: {pids}")))
+}
+
 /// Removes `path` below `top`, children first; tries again until `deadline` while it is busy.
 pub(super) fn remove_tree(top: BorrowedFd<'_>, path: &str, deadline: Instant) -> Result<()> {
     let mut pause = Duration::from_micros(200);
@@ -69,18 +117,13 @@ pub(super) fn remove_tree(top: BorrowedFd<'_>, path: &str, deadline: Instant) ->
             Err(e) => return Err(Error::io("remove cgroup", path, e)),
         }
         if let Some(dir) = files::open_dir(top, path)? {
-            for child in files::children(&dir)? {
-                remove_tree(top, &format!("{path}/{child}"), deadline)?;
-            }
+            remove_children(&dir, deadline)?;
             // Only now can it be told whether processes are in the way or the children were.
             if matches!(unlinkat(top, path, AtFlags::REMOVEDIR), Ok(()) | Err(Errno::NOENT)) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let pids = files::read(&dir, "cgroup.procs")?.unwrap_or_default();
-                let pids = pids.split_whitespace().collect::<Vec<_>>().join(", ");
-                return Err(Error::new(Kind::InUse, "remove cgroup", path)
-                    .because(format!("processes are still in it: {pids}")));
+                return Err(still_in_use(&dir, path)?);
             }
         }
         std::thread::sleep(pause);

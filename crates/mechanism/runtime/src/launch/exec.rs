@@ -13,11 +13,12 @@ use super::streams::replace_stdio;
 use super::{CgroupHandles, Launch, Stdio, join};
 use crate::defence::{Defence, stands};
 use crate::plan::ProcessPlan;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Child, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
-use tare_model::{Context, Error, Result};
+use tare_model::{Context, Error, Kind, Result};
 
 /// What to run, and which of the container's namespaces differ from ours.
 #[derive(Debug, Clone)]
@@ -49,7 +50,9 @@ pub fn exec(
         .iter()
         .filter(|k| **k != NamespaceKind::Pid)
         .fold(Namespaces::NONE, |set, kind| set.with(super::bit(*kind)));
-    let joining = Joining { target, rest, stdio: stdio.as_ref(), terminal: terminal.as_ref() };
+    let chroot =
+        if rest.contains(Namespaces::MOUNT) || !stands(Defence::OldRoot) { None } else { Some(root_of(target)?) };
+    let joining = Joining { target, rest, chroot, stdio: stdio.as_ref(), terminal: terminal.as_ref() };
     let parent_end = channel.raw();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let status = child_end.as_fd();
@@ -69,6 +72,9 @@ pub fn exec(
             process::forget_environment();
             process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
             join()?;
+            if !stands(Defence::Descriptors) {
+                return Ok(());
+            }
             let keep: Vec<_> = [status, socket].into_iter().chain(cgroup.attach.iter().map(AsFd::as_fd)).collect();
             process::close_all_but(3 + plan.process.preserve_fds, &keep).during("close", "descriptors")
         };
@@ -85,6 +91,20 @@ pub fn exec(
         super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
     }
     Ok(launch)
+}
+
+/// The root directory of a process.
+fn root_of(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let gone = || Error::new(Kind::State, "join", "the container's root").because("its first process has ended");
+    let info = format!("/proc/self/fdinfo/{}", target.as_raw_fd());
+    let info = std::fs::read_to_string(&info).map_err(|e| Error::io("read", info, e))?;
+    let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).map(str::trim).ok_or_else(gone)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())
+        .map_err(|e| Error::io("open", "the container's root", e))?;
+    // Alive still, so the number was its own all the while.
+    process::pidfd_signal(target, 0).map_err(|_| gone())?;
+    Ok(root)
 }
 
 /// Clones as the caller is, but for the PID namespace, which applies to the children of whoever joins it.
@@ -137,16 +157,22 @@ struct Joining<'a> {
     target: BorrowedFd<'a>,
     /// But for the PID namespace.
     rest: Namespaces,
+    /// The container's root, where no mount namespace brings it along.
+    chroot: Option<OwnedFd>,
     stdio: Option<&'a Stdio>,
     terminal: Option<&'a OwnedFd>,
 }
 
 impl Joining<'_> {
     fn enter(&self) -> Result<()> {
-        if self.rest.is_empty() {
-            return Ok(());
+        if !self.rest.is_empty() {
+            process::setns(self.target, self.rest).during("join", "the container's namespaces")?;
         }
-        process::setns(self.target, self.rest).during("join", "the container's namespaces")?;
+        if let Some(root) = &self.chroot {
+            let fail = |e| Error::io("join", "the container's root", e);
+            rustix::process::fchdir(root).map_err(fail)?;
+            rustix::process::chroot(".").map_err(fail)?;
+        }
         if self.rest.contains(Namespaces::USER) { super::maps::assume_root(None) } else { Ok(()) }
     }
 
