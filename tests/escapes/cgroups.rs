@@ -63,11 +63,11 @@ fn groups_nested_without_end() {
         writable(c, true);
         let script = "for at in /sys/fs/cgroup/pids /sys/fs/cgroup/unified /sys/fs/cgroup; do cd $at || continue
             n=$(printf '%0200d' 0); i=0; while [ $i -lt 25 ] && mkdir $n 2>/dev/null && cd $n; do i=$((i + 1)); done
-            echo $i; done; exec sleep 1000";
+            echo $i; done; cd /sys/fs/cgroup/pids || cd /sys/fs/cgroup
+            i=0; while [ $i -lt 1100 ] && mkdir d 2>/dev/null && cd d; do i=$((i + 1)); done; echo $i deep; exec sleep 1000";
         c.args(&["/bin/sh", "-c", script]).create();
         c.start();
-        c.until("they are nested", || c.output().0.lines().count() >= 2);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        c.until("they are nested", || c.output().0.contains("deep"));
         let nested = c.output().0.split_whitespace().collect::<Vec<_>>().join(" ");
         let out = c.oci(&["delete", "--force", c.id()]);
         let left = layout().directories(c.cgroup());
@@ -77,5 +77,5 @@ fn groups_nested_without_end() {
             Broken(format!("{nested}: {} {}", out.stderr.chars().take(300).collect::<String>(), left.len()))
         }
     };
-    held(attack, "removed");
+    held(attack, "1100 deep");
 }

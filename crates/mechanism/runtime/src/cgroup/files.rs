@@ -110,13 +110,30 @@ fn entries(dir: impl AsFd, wanted: impl Fn(FileType) -> bool) -> Result<Vec<Stri
     }
 }
 
-/// Processes of a group and of those below it. 0 stands for one outside of the caller's PID namespace.
+/// Processes of a group and of those below it. 0 stands for one outside of the caller's PID namespace. However deep a
+/// container has nested its groups, one directory is open at a time.
 pub(super) fn recursive(dir: BorrowedFd<'_>) -> Result<BTreeSet<i32>> {
-    let text = read(dir, "cgroup.procs")?.unwrap_or_default();
-    let mut pids: BTreeSet<i32> = text.lines().filter_map(|l| l.parse().ok()).filter(|&p| p != 0).collect();
-    for child in children(dir)? {
-        if let Some(child) = open_dir(dir, &child)? {
-            pids.extend(recursive(child.as_fd())?);
+    let mut pids = BTreeSet::new();
+    let mut look = |at: &OwnedFd| {
+        let text = read(at, "cgroup.procs")?.unwrap_or_default();
+        pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|&p| p != 0));
+        children(at)
+    };
+    // Groups do not move to other parents: `..` is where the walk came from.
+    let Some(mut at) = open_dir(dir, ".")? else { return Ok(pids) };
+    let mut ahead = vec![look(&at)?];
+    while let Some(siblings) = ahead.last_mut() {
+        if let Some(child) = siblings.pop() {
+            if let Some(below) = open_dir(&at, &child)? {
+                at = below;
+                ahead.push(look(&at)?);
+            }
+            continue;
+        }
+        ahead.pop();
+        if !ahead.is_empty() {
+            let Some(above) = open_dir(&at, "..")? else { break };
+            at = above;
         }
     }
     Ok(pids)
