@@ -28,5 +28,6 @@ mod rootfs;
 mod scale;
 mod signals;
 mod terminal;
+mod tracing;
 mod userns;
 mod volumes;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::Layout;
+use tare_runtime::launch::{Mark, Trace};
 use tare_store::Store;
 
 /// Where one engine keeps its things. Two configurations with different roots share nothing.
@@ -29,6 +30,8 @@ pub struct Engine {
     pub(crate) instance: String,
     /// Read at the first question, and not again: hierarchies stay mounted where they are.
     layout: OnceLock<Layout>,
+    /// Where the steps of a start are recorded.
+    pub(crate) trace: Trace,
     pub(crate) bridge: OnceLock<tare_network::Instance>,
 }
 
@@ -44,7 +47,15 @@ impl Engine {
         }
         let store = Store::open(&config.root)?;
         let instance = tare_network::Instance::names(&config.root).1;
-        Ok(Engine { config, store, instance, layout: OnceLock::new(), bridge: OnceLock::new() })
+        let trace = Trace::off();
+        Ok(Engine { config, store, instance, layout: OnceLock::new(), trace, bridge: OnceLock::new() })
+    }
+
+    /// Has the steps of each start, run and exec recorded.
+    #[must_use]
+    pub fn traced(self, trace: Trace) -> Engine {
+        trace.point(Mark::Engine);
+        Engine { trace, ..self }
     }
 
     /// Images, volumes and the rest of what lies on disk.

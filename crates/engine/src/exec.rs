@@ -12,7 +12,7 @@ use tare_kernel::capability::Set;
 use tare_model::runtime_spec::{Process, User};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Created;
-use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Listener, Stdio};
+use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Listener, Mark, Stdio};
 use tare_runtime::security::seccomp;
 
 /// A process in a container, and our ends of its streams.
@@ -84,6 +84,7 @@ impl Engine {
                 .because("it is paused")
                 .hint(format!("tare unpause {name}")));
         }
+        self.trace.point_of(Mark::Container, name);
         let pid = view.pid.unwrap_or_default();
         let proc = Path::new("/proc").join(pid.to_string());
         let root =
@@ -93,17 +94,22 @@ impl Engine {
             process: self.exec_process(&view.id, request, root.as_fd())?,
             namespaces: launch::foreign_namespaces(pid)?,
         };
+        self.trace.point(Mark::Plan);
         let (stdio, terminal, mut session) = streams(request, root.as_fd(), init)?;
         if let Some(stdio) = &stdio {
             crate::start::stdio_belongs_inside(stdio, self.dirs(&view.id).record()?.ids.as_ref())?;
         }
+        self.trace.point(Mark::Streams);
         let Created { attach, unified, .. } = self.group(&view.cgroup)?.attach()?;
         let cgroup = CgroupHandles { attach, unified, mounts: Vec::new() };
-        let mut child = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup)?;
+        self.trace.point(Mark::Group);
+        let mut child = launch::exec(&plan, session.pidfd.as_fd(), stdio, terminal, cgroup, &self.trace)?;
         if let Some(listener) = Listener::of(&plan.process, child.pid(), &self.told(&view.id))? {
             child.set_listener(listener);
         }
+        self.trace.point(Mark::Handover);
         let running = child.release()?;
+        self.trace.point(Mark::Running);
         session.pidfd = running.pidfd;
         session.warnings = running.warnings;
         launch::let_go_of_executable();

@@ -50,7 +50,7 @@ pub use lifecycle::RemoveOptions;
 pub use logs::{LogQuery, Logs};
 pub use start::{Attach, Started};
 pub use supervise::supervise;
-pub use tare_runtime::launch::{Protection, protect_executable, reexecute_protected};
+pub use tare_runtime::launch::{Form, Mark, Protection, Trace, protect_executable, reexecute_protected};
 pub use top::Top;
 
 /// The hidden verb by which a launcher becomes a supervisor: `tare __supervise HANDOVER`.

@@ -36,7 +36,7 @@ use tare_model::{Context, Error, Kind, Result};
 use tare_network::Reservation;
 use tare_runtime::cgroup::{self, CgroupPlan, Layout};
 use tare_runtime::launch::hook::ContainerState;
-use tare_runtime::launch::{self, CgroupHandles, Equipment, Listener};
+use tare_runtime::launch::{self, Actor, CgroupHandles, Equipment, Listener, Mark};
 use tare_runtime::plan::{LaunchPlan, MountPlan, Source, Step};
 use tare_store::{ContainerRow, Durability};
 
@@ -98,6 +98,7 @@ impl Engine {
     pub fn run(&self, request: &RunRequest, attach: Attach) -> Result<Started> {
         let durability = if request.remove { Durability::Lazy } else { Durability::Durable };
         let made = self.make(request, durability)?;
+        self.trace.point_of(Mark::Create, made.record.name());
         let started = self.start_record(&made.record, made.lock, attach);
         if started.is_err() && request.remove {
             let _ = self.forget(&made.record, durability);
@@ -124,6 +125,7 @@ impl Engine {
             || Error::new(Kind::State, "start container", name).because("it is being started or stopped just now");
         // The supervisor of its last run may be about to finish taking things down.
         let dirs = self.dirs(&row.id);
+        self.trace.point_of(Mark::Container, name);
         let Some(lock) = dirs.lock_within(TEARDOWN_PATIENCE)? else {
             // Or somebody else has started it meanwhile.
             return match self.observe(&row)?.state {
@@ -203,11 +205,14 @@ impl Engine {
     fn prepare(&self, record: &Record, lock: OwnedFd) -> Result<Prepared> {
         let dirs = self.dirs(&record.id);
         self.fault("lock")?;
+        self.trace.point(Mark::Lock);
         let root = self.mount_root(record)?;
         self.fill_volumes(&root, record)?;
         self.fault("rootfs")?;
+        self.trace.point(Mark::Root);
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
         self.write_etc(record, &dirs.state)?;
+        self.trace.point(Mark::Etc);
         let mut facts = self.facts(record)?;
         let joined = std::mem::take(&mut facts.joined);
         let cgroup_path = self.cgroup_path(&record.id);
@@ -220,8 +225,10 @@ impl Engine {
         let layout = self.layout()?.clone();
         let resources = spec.linux.and_then(|l| l.resources).unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &cgroup_path, &resources)?;
+        self.trace.point(Mark::Plan);
         let ports = self.reserve_ports(record)?;
         self.fault("ports")?;
+        self.trace.point(Mark::Ports);
         let status = Status {
             started_at: time::now(),
             cgroup: cgroup_path,
@@ -234,6 +241,7 @@ impl Engine {
         write_json(&dirs.state, "started.json", &begun, Durable::No)?;
         dirs.write_status(&status)?;
         self.fault("status")?;
+        self.trace.point(Mark::State);
         Ok(Prepared { record: record.clone(), dirs, lock, root, layout, cgroup, plan, ports, status, joined, subpaths })
     }
 
@@ -267,10 +275,13 @@ impl Engine {
         process::clone(Namespaces::NONE, None, || self.launcher(prepared, &theirs, attach))
             .during("clone", "launcher")?;
         drop(theirs);
+        self.trace.point(Mark::Clone);
         // The launcher has it, too, and lets go of it last: when it becomes the supervisor.
         launch::let_go_of_executable();
         let attachment = Attachment::over(ours);
-        match attachment.started()? {
+        let started = attachment.started()?;
+        self.trace.point(Mark::Launcher);
+        match started {
             Some(start) => Ok((attachment.into_socket(), start)),
             None => Err(Error::new(Kind::System, "start container", name)
                 .because("its launcher was killed before the program ran")
@@ -303,9 +314,13 @@ impl Engine {
 
     /// Everything between the clone of the launcher and the running program.
     fn launch(&self, prepared: &mut Prepared, attach: Attach) -> Result<Running> {
+        let trace = self.trace.by(Actor::Launcher);
+        trace.point(Mark::Born);
         let listen = listen(&prepared.dirs)?;
+        trace.point(Mark::Attach);
         let created = cgroup::create(&prepared.cgroup)?;
         self.fault("cgroup")?;
+        trace.point(Mark::Cgroups);
         let mounts = launch::cgroup_mounts(&prepared.layout, &prepared.cgroup)?;
         let shm = self.shared_memory(&prepared.record)?;
         let root = prepared.root.try_clone().during("duplicate", "root filesystem")?;
@@ -313,6 +328,7 @@ impl Engine {
         for (target, tree) in shm {
             handles.add_mount(&mut prepared.plan, target, tree);
         }
+        trace.point(Mark::Sources);
         let master = handles.master()?;
         if let (Some(master), Attach::Sized { rows, columns }) = (&master, attach) {
             launch::set_size(master, rows, columns)?;
@@ -325,7 +341,8 @@ impl Engine {
             (Some(stdio), ends)
         };
         let cgroup = CgroupHandles { attach: created.attach, unified: created.unified, mounts: Vec::new() };
-        let equipment = Equipment { stdio, cgroup, ..Equipment::default() };
+        trace.point(Mark::Streams);
+        let equipment = Equipment { stdio, cgroup, trace: trace.clone(), ..Equipment::default() };
         let mut child = launch::spawn(&prepared.plan, handles, equipment)?;
         prepared.joined.iter().try_for_each(still_there)?;
         prepared.status.pid = child.pid();
@@ -337,17 +354,22 @@ impl Engine {
             return Err(e);
         }
         self.fault("network")?;
+        trace.point(Mark::Network);
         child.wait_ready()?;
         self.fault("ready")?;
+        trace.point(Mark::Ready);
         if let Some(listener) = Listener::of(&prepared.plan.process, child.pid(), &self.told(&prepared.record.id))? {
             child.set_listener(listener);
         }
+        trace.point(Mark::Handover);
         let running = child.release()?;
         self.fault("release")?;
+        trace.point(Mark::Running);
         prepared.status.warnings.clone_from(&running.warnings);
         prepared.status.supervisor_pid = rustix::process::getpid().as_raw_nonzero().get();
         prepared.status.supervisor_start = start_time(prepared.status.supervisor_pid).unwrap_or_default();
         prepared.dirs.write_status(&prepared.status)?;
+        trace.point(Mark::State);
         Ok(Running { pidfd: running.pidfd, listen, ends, master })
     }
 

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use tare_engine::{Mark, Trace};
 use tare_model::Kind;
 
 tare_kernel::entry!(program);
@@ -13,32 +14,34 @@ static HEAP: tare_kernel::heap::Heap = tare_kernel::heap::Heap;
 
 fn program() -> u8 {
     let args: Vec<OsString> = std::env::args_os().collect();
+    let trace = Trace::asked_for(&args);
     match args.as_slice() {
         [_, role, rest @ ..] if role == "oci" => {
-            prepare(rest, &["create", "run", "exec"]);
-            oci(&args[0], rest)
+            prepare(rest, &["create", "run", "exec"], &trace);
+            oci(&args[0], rest, trace)
         }
         [name, rest @ ..] if is_runtime(name) => {
-            prepare(rest, &["create", "run", "exec"]);
-            tare_oci::main(&args)
+            prepare(rest, &["create", "run", "exec"], &trace);
+            tare_oci::main(&args, trace)
         }
         // Executed by a launcher, never typed: see tare_engine::supervise.
         [_, role, handover] if role == tare_engine::SUPERVISE => supervise(&handover.to_string_lossy()),
         [name, rest @ ..] if name == "tare-init" => init(rest),
         [_, rest @ ..] => {
-            prepare(rest, &["run", "start", "exec"]);
-            tare_cli::main(&args)
+            prepare(rest, &["run", "start", "exec"], &trace);
+            tare_cli::main(&args, trace)
         }
-        [] => tare_cli::main(&args),
+        [] => tare_cli::main(&args, trace),
     }
 }
 
 /// Before anything is read: a launch executes this program anew, and the less was done by then the better. The verbs do
 /// it in any case; a word that only looks like one of them costs a third of a millisecond.
-fn prepare(words: &[OsString], launching: &[&str]) {
+fn prepare(words: &[OsString], launching: &[&str], trace: &Trace) {
     if words.iter().any(|word| launching.iter().any(|verb| word == verb)) {
-        tare_engine::reexecute_protected();
+        tare_engine::reexecute_protected(trace);
         tare_kernel::entry::warm();
+        trace.point(Mark::Warm);
     }
 }
 
@@ -48,9 +51,9 @@ fn is_runtime(name: &OsStr) -> bool {
 }
 
 /// `tare oci …`: the program's name goes on as the first argument.
-fn oci(name: &OsStr, rest: &[OsString]) -> u8 {
+fn oci(name: &OsStr, rest: &[OsString], trace: Trace) -> u8 {
     let args: Vec<OsString> = std::iter::once(name.to_owned()).chain(rest.iter().cloned()).collect();
-    tare_oci::main(&args)
+    tare_oci::main(&args, trace)
 }
 
 fn supervise(handover: &str) -> u8 {

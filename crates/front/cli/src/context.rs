@@ -2,7 +2,7 @@
 
 use crate::environment;
 use std::path::PathBuf;
-use tare_engine::{Config, Engine, Protection};
+use tare_engine::{Config, Engine, Mark, Protection, Trace};
 use tare_model::{Error, Kind, Result};
 
 /// The global options, understood.
@@ -14,6 +14,8 @@ pub(crate) struct Context {
     pub(crate) run: PathBuf,
     /// This program's file, if it was executed anew to protect it.
     pub(crate) executable: Option<PathBuf>,
+    /// Where the steps of a start are recorded.
+    pub(crate) trace: Trace,
     /// The verb as typed, for messages: `run`, `volume ls`.
     pub(crate) verb: String,
 }
@@ -25,9 +27,10 @@ impl Context {
     /// # Errors
     /// Without a /proc.
     pub(crate) fn protect(&mut self) -> Result<()> {
-        if let Protection::ReadOnly(path) = tare_engine::protect_executable()? {
+        if let Protection::ReadOnly(path) = tare_engine::protect_executable(&self.trace)? {
             self.executable = path;
         }
+        self.trace.point(Mark::Arguments);
         Ok(())
     }
 
@@ -37,12 +40,13 @@ impl Context {
     /// `Kind::Denied` without root; what opening the store fails with.
     pub(crate) fn engine(&self) -> Result<Engine> {
         self.need_root()?;
-        Engine::open(Config {
+        let engine = Engine::open(Config {
             root: self.root.clone(),
             run: self.run.clone(),
             executable: self.executable.clone(),
             fault: environment::get("TARE_FAULT"),
-        })
+        })?;
+        Ok(engine.traced(self.trace.clone()))
     }
 
     /// One clear sentence instead of the first EPERM on the way.

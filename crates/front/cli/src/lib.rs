@@ -22,12 +22,15 @@ mod session;
 mod template;
 mod terminal;
 mod time;
+mod tracing;
 mod unsupported;
 mod verb;
 
 use std::ffi::OsString;
+use tare_engine::Trace;
 
-/// Runs the command line with these arguments (the program's name first); returns the exit code.
-pub fn main(args: &[OsString]) -> u8 {
-    root::run(args)
+/// Runs the command line with these arguments (the program's name first); returns the exit code. `trace`: from
+/// [`Trace::asked_for`], at the program's beginning.
+pub fn main(args: &[OsString], trace: Trace) -> u8 {
+    root::run(args, trace)
 }

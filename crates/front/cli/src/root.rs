@@ -11,6 +11,7 @@ use crate::{environment, out, unsupported};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use tare_engine::Trace;
 
 /// The verbs in which a process of this program enters a container.
 const LAUNCHING: [&str; 3] = ["run", "start", "exec"];
@@ -21,7 +22,7 @@ pub(crate) fn full() -> Command {
 }
 
 /// Runs the verb that the arguments name; returns the process's exit code.
-pub(crate) fn run(args: &[OsString]) -> u8 {
+pub(crate) fn run(args: &[OsString], trace: Trace) -> u8 {
     let args = &help_flag(args);
     let called = first_word(args).and_then(|word| find(TOP, word.to_str()?));
     let booleans = if args.iter().any(|a| boolean_value(a)) { Booleans::Values } else { Booleans::Flags };
@@ -30,12 +31,12 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
         None => full(),
     };
     match command.try_get_matches_from(args) {
-        Ok(matches) => dispatch(&matches),
+        Ok(matches) => dispatch(&matches, trace),
         Err(error) => refused(&error, called),
     }
 }
 
-fn dispatch(root: &ArgMatches) -> u8 {
+fn dispatch(root: &ArgMatches, trace: Trace) -> u8 {
     let mut list = TOP;
     let mut matches = root;
     let mut path = Vec::new();
@@ -47,7 +48,7 @@ fn dispatch(root: &ArgMatches) -> u8 {
         match verb.entry {
             Entry::Group(inner) => list = inner,
             Entry::Leaf { run, .. } => {
-                let mut context = context(root, path.join(" "));
+                let mut context = context(root, path.join(" "), trace);
                 let ready = if LAUNCHING.contains(&verb.name) { context.protect() } else { Ok(()) };
                 return match ready.and_then(|()| run(matches, &context)) {
                     Ok(code) => code,
@@ -58,7 +59,7 @@ fn dispatch(root: &ArgMatches) -> u8 {
     }
 }
 
-fn context(root: &ArgMatches, verb: String) -> Context {
+fn context(root: &ArgMatches, verb: String, trace: Trace) -> Context {
     let path = |option: &str, variable: &str, default: &str| {
         let given = root.get_one::<PathBuf>(option).cloned();
         let given = given.or_else(|| environment::non_empty(variable).map(PathBuf::from));
@@ -68,6 +69,7 @@ fn context(root: &ArgMatches, verb: String) -> Context {
         root: path("root", "TARE_ROOT", "/var/lib/tare"),
         run: path("run", "TARE_RUN", "/run/tare"),
         executable: None,
+        trace,
         verb,
     }
 }

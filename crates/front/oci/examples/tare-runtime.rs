@@ -10,7 +10,8 @@ fn main() -> ExitCode {
     #[cfg(feature = "weaken")]
     weaken();
     let args: Vec<OsString> = std::env::args_os().collect();
-    ExitCode::from(tare_oci::main(&args))
+    let trace = tare_oci::Trace::asked_for(&args);
+    ExitCode::from(tare_oci::main(&args, trace))
 }
 
 #[cfg(feature = "weaken")]

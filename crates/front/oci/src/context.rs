@@ -1,10 +1,11 @@
 //! What the global options mean, for every verb.
 
 use crate::log::Log;
+use crate::out;
 use std::path::PathBuf;
 use tare_model::Result;
 use tare_runtime::cgroup::Manager;
-use tare_runtime::launch::{self, Protection};
+use tare_runtime::launch::{self, Form, Mark, Protection, Trace};
 
 /// The global options.
 #[derive(Debug)]
@@ -17,17 +18,29 @@ pub(crate) struct Context {
     pub(crate) systemd_cgroup: bool,
     /// `--rootless`; absent: to be found out.
     pub(crate) rootless: Option<bool>,
+    /// Where the steps of a start are recorded.
+    pub(crate) trace: Trace,
+    /// `--trace-setup`: how they are written.
+    pub(crate) trace_form: Option<Form>,
 }
 
 impl Context {
     /// For a verb that puts a process of this program into a container, before anything else: see
     /// [`launch::protect_executable`].
     pub(crate) fn protect(&self) -> Result<()> {
-        match launch::protect_executable()? {
+        match launch::protect_executable(&self.trace)? {
             Protection::ReadOnly(_) => {}
             Protection::None(why) => self.log.debug(&why.to_string()),
         }
+        self.trace.point(Mark::Arguments);
         Ok(())
+    }
+
+    /// Writes the steps of a start to standard error, if that was asked for: once the verb has done what it is for.
+    pub(crate) fn show_trace(&self) {
+        if let Some(form) = self.trace_form {
+            out::note(self.trace.waterfall().written(form));
+        }
     }
 
     /// Who makes groups.

@@ -34,8 +34,10 @@ mod time;
 mod verb;
 
 use std::ffi::OsString;
+pub use tare_runtime::launch::Trace;
 
-/// Runs the command line with these arguments (the program's name first); returns the exit code.
-pub fn main(args: &[OsString]) -> u8 {
-    root::run(args)
+/// Runs the command line with these arguments (the program's name first); returns the exit code. `trace`: from
+/// [`Trace::asked_for`], at the program's beginning.
+pub fn main(args: &[OsString], trace: Trace) -> u8 {
+    root::run(args, trace)
 }

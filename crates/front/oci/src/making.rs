@@ -15,7 +15,7 @@ use crate::bundle::Bundle;
 use crate::context::Context;
 use crate::descriptors::Inherited;
 use crate::handover::{self, Receiver, ShownBy};
-use crate::state::{self, Agent, CONFIG, Container, GATE, State};
+use crate::state::{self, Agent, CONFIG, Container, GATE, STATE, State};
 use crate::{descriptors, hooks, removal, time};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
@@ -24,7 +24,7 @@ use std::path::Path;
 use tare_model::runtime_spec::{Hooks, LinuxNamespace, LinuxResources, NamespaceKind, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, CgroupPlan, Keeper, Layout, Place};
-use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch};
+use tare_runtime::launch::{self, CgroupHandles, Equipment, Gate, Launch, Mark};
 use tare_runtime::plan::{self, Keyring};
 use tare_runtime::rdt;
 
@@ -63,7 +63,9 @@ pub(crate) fn make(context: &Context, args: &CreateArgs, purpose: Purpose) -> Re
         root.path = bundle.rootfs.display().to_string();
     }
 
+    context.trace.point(Mark::Bundle);
     let dir = take_name(context, &args.id)?;
+    context.trace.point(Mark::Name);
     let mut container = Container { dir, state: first_state(&bundle, args) };
     let mut begun = Begun { context, container: &mut container, bundle: &bundle, args, purpose };
     match begun.finish(console.as_ref(), pidfd_socket.as_ref(), descriptors) {
@@ -189,6 +191,7 @@ impl Begun<'_> {
         descriptors: Inherited,
     ) -> Result<(Launch, Option<OwnedFd>)> {
         let (spec, purpose) = (&self.bundle.spec, self.purpose);
+        let trace = &self.context.trace;
         let mut plan = plan::plan(spec)?;
         plan.process.preserve_fds = descriptors.count;
         // Whoever made the container may go: it is nobody's child who would have to end with it.
@@ -201,6 +204,7 @@ impl Begun<'_> {
             plan.avoid_pivot();
         }
         let cgroup = self.plan_cgroup()?;
+        trace.point(Mark::Plan);
         // Whoever finds a half-made container finds its groups by this; once they are known to be its own, by the state.
         state::write(&self.container.dir, CONFIG, &self.bundle.text)?;
         let rdt = spec.linux.as_ref().and_then(|l| l.intel_rdt.as_ref());
@@ -208,8 +212,11 @@ impl Begun<'_> {
         if let Some((plan, root)) = &rdt {
             self.container.state.rdt = rdt::to_make(plan, root.as_fd());
         }
+        trace.point_of(Mark::State, CONFIG);
         let (mut handles, keeper) = self.make_cgroup(&cgroup)?;
+        trace.point(Mark::Cgroups);
         self.container.store()?;
+        trace.point_of(Mark::State, STATE);
         let root = launch::open_root(&self.bundle.rootfs)?;
         let prepared = launch::prepare(&plan, root, std::mem::take(&mut handles.mounts))?;
         let mut terminal = prepared.master()?;
@@ -217,18 +224,30 @@ impl Begun<'_> {
             let by = if console.is_some() { ShownBy::Receiver } else { ShownBy::Relay };
             handover::set_up_terminal(master, spec.process.as_ref().and_then(|p| p.console_size.as_ref()), by)?;
         }
+        trace.point(Mark::Sources);
         let gate = match purpose {
             Purpose::Create => Gate::Socket(launch::bind_gate(self.container.dir.as_fd(), GATE)?),
             Purpose::Detach | Purpose::Foreground => Gate::Channel,
         };
+        if purpose == Purpose::Create {
+            trace.point(Mark::Gate);
+        }
         let told = hooks::told(&self.container.state);
-        let equipment = Equipment { cgroup: handles, gate, state: Some(told.clone()), ..Equipment::default() };
+        let equipment =
+            Equipment { cgroup: handles, gate, state: Some(told.clone()), trace: trace.clone(), stdio: None };
         let mut launch = launch::spawn(&plan, prepared, equipment)?;
         let pid = launch.pid();
         if let Some((plan, root)) = &rdt {
             self.container.state.rdt = rdt::apply(plan, root.as_fd(), pid)?;
+            trace.point(Mark::Resctrl);
         }
-        launch.wait_ready_with(|| hooks::creating(spec.hooks.as_ref(), &told, pid))?;
+        launch.wait_ready_with(|| {
+            trace.point(Mark::Ready);
+            let ran = hooks::creating(spec.hooks.as_ref(), &told, pid);
+            trace.point(Mark::Hooks);
+            ran
+        })?;
+        trace.point(Mark::Ready);
         // The child is in its groups, and keeps them alive itself.
         keeper.map(Keeper::release).transpose()?;
         for warning in launch.warnings.drain(..) {
@@ -248,6 +267,7 @@ impl Begun<'_> {
         if let Some(path) = &self.args.pid_file {
             handover::pid_file(path, pid)?;
         }
+        trace.point_of(Mark::State, STATE);
         Ok((launch, terminal))
     }
 

@@ -11,12 +11,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use tare_model::{Error, Result};
+use tare_runtime::launch::{Form, Trace};
 
 /// Where the containers of root are, unless `--root` says otherwise.
 const ROOT: &str = "/run/tare-oci";
 
 /// Runs the verb that the arguments name; returns the process's exit code.
-pub(crate) fn run(args: &[OsString]) -> u8 {
+pub(crate) fn run(args: &[OsString], trace: Trace) -> u8 {
     let called = first_word(args).and_then(|word| TOP.iter().find(|v| v.name == word));
     let valued = args.iter().any(|a| boolean_value(a));
     let command = match called {
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &[OsString]) -> u8 {
         Err(error) => return refused(&error),
     };
     let (Some(verb), Some((_, inner))) = (called, matches.subcommand()) else { return version() };
-    let context = match context(&matches) {
+    let context = match context(&matches, trace) {
         Ok(context) => context,
         Err(error) => {
             Log::new(None, Format::Text, false).error(&error);
@@ -54,7 +55,7 @@ fn version() -> u8 {
     u8::from(out::text(text).is_err())
 }
 
-fn context(root: &ArgMatches) -> Result<Context> {
+fn context(root: &ArgMatches, trace: Trace) -> Result<Context> {
     let path = |name: &str| root.get_one::<PathBuf>(name).cloned();
     let format = match root.get_one::<String>("log-format").map(String::as_str) {
         Some("json") => Format::Json,
@@ -74,7 +75,9 @@ fn context(root: &ArgMatches) -> Result<Context> {
         },
     };
     let log = Log::new(path("log"), format, root.get_flag("debug"));
-    Ok(Context { root: directory, log, systemd_cgroup: root.get_flag("systemd-cgroup"), rootless })
+    let systemd_cgroup = root.get_flag("systemd-cgroup");
+    let trace_form = root.get_one::<String>("trace-setup").and_then(|name| Form::named(name));
+    Ok(Context { root: directory, log, systemd_cgroup, rootless, trace, trace_form })
 }
 
 /// A path as seen from the working directory.
@@ -114,6 +117,16 @@ fn bare() -> Command {
                 .value_parser(["auto", "true", "false", "1", "0"])
                 .default_value("auto")
                 .help("Go without what only root may do: cgroups that cannot be made are left out"),
+        )
+        .arg(
+            Arg::new("trace-setup")
+                .long("trace-setup")
+                .value_name("text|json")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("text")
+                .value_parser(["text", "json"])
+                .help("create, run, start, exec: write each step, its microseconds and its reason to standard error"),
         )
         .arg(path("criu", "FILE").hide(true).help("Accepted and not used"))
         .arg(flag("version").short('v').help("Print the version of tare and of the specification"))

@@ -15,7 +15,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 use tare_model::{Error, Kind, Result};
-use tare_runtime::launch::{self, Listener, hook};
+use tare_runtime::launch::{self, Listener, Mark, hook};
 
 /// Starts a container whose lock the caller holds.
 pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
@@ -33,8 +33,10 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(Error::io("start", id, e)),
     }
-    let passed =
-        listener(&container.state).and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
+    let listener = listener(&container.state);
+    context.trace.point(Mark::Handover);
+    let passed = listener.and_then(|listener| launch::open_gate(container.dir.as_fd(), PASSING, listener));
+    context.trace.point(Mark::GateOpened);
     // Refused before it heard of the start, it waits for the next.
     let _ = match &passed {
         Err(_) if container.status()? == Status::Created => renameat(&container.dir, PASSING, &container.dir, GATE),
@@ -51,7 +53,9 @@ pub(crate) fn start(context: &Context, container: &Container) -> Result<()> {
     for warning in passed? {
         context.log.warn(&warning);
     }
-    started(container)
+    started(container)?;
+    context.trace.point(Mark::Poststart);
+    Ok(())
 }
 
 /// The connection to whoever answers the calls that the filter asks about.

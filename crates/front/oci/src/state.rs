@@ -19,7 +19,7 @@ use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{self, Group, Place};
 use tare_runtime::rdt::RdtGroup;
 
-const STATE: &str = "state.json";
+pub(crate) const STATE: &str = "state.json";
 pub(crate) const CONFIG: &str = "config.json";
 /// The socket at which the created container waits.
 pub(crate) const GATE: &str = "gate";

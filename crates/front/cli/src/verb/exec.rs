@@ -5,6 +5,7 @@ use crate::errors::{code, warn};
 use crate::meant;
 use crate::session::{Ended, Executed, Options, foreground};
 use crate::terminal::{self, DETACH_KEYS, DetachKeys};
+use crate::tracing::TraceArgs;
 use clap::Args;
 use std::path::PathBuf;
 use tare_engine::request::ExecRequest;
@@ -51,6 +52,8 @@ pub(crate) struct ExecArgs {
     /// Keys that leave the command running
     #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
     detach_keys: String,
+    #[command(flatten)]
+    trace: TraceArgs,
     /// Container, command and its arguments
     #[arg(value_name = "CONTAINER COMMAND [ARGUMENT...]", trailing_var_arg = true, hide = true, required = true)]
     words: Vec<String>,
@@ -64,6 +67,7 @@ pub(super) fn main(args: ExecArgs, context: &Context) -> Result<u8> {
     }
     let engine = context.engine()?;
     let session = engine.exec(&container, &request)?;
+    args.trace.show(context);
     session.warnings.iter().for_each(|w| warn(w));
     if args.detach {
         return Ok(0);

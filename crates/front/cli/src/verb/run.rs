@@ -6,8 +6,9 @@ use crate::out;
 use crate::pulling::{self, Had};
 use crate::session::{Attached, Ended, Options, foreground};
 use crate::terminal::{self, DETACH_KEYS, DetachKeys};
+use crate::tracing::TraceArgs;
 use clap::Args;
-use tare_engine::{Attach, Engine, Started};
+use tare_engine::{Attach, Engine, Mark, Started};
 use tare_model::{Error, Kind, Result};
 
 pub(super) const ARGS: Build = <RunArgs as Args>::augment_args;
@@ -25,7 +26,8 @@ pub(super) const ARGS: Build = <RunArgs as Args>::augment_args;
   tare run -d --name web -p 127.0.0.1:8080:80 -v ./site:/var/www:ro IMAGE
   tare run --rm -m 64m --cpus 0.5 --pids-limit 20 debian sh -c 'ulimit -a; cat /proc/self/cgroup'
   tare run --rm --mount type=bind,src=/srv/data,dst=/data,create debian ls /data
-  tare run --plan debian true"
+  tare run --plan debian true
+  tare run --rm --trace-setup debian true"
 )]
 pub(crate) struct RunArgs {
     /// Return once it runs, and print its id
@@ -40,6 +42,8 @@ pub(crate) struct RunArgs {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
     detach_keys: String,
+    #[command(flatten)]
+    trace: TraceArgs,
     #[command(flatten)]
     container: ContainerArgs,
 }
@@ -60,6 +64,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
     if pulling::have_image(&engine, context, &request.source, policy, quiet)? == Had::Refused {
         return Ok(code::ENGINE);
     }
+    context.trace.point(Mark::Image);
     if args.plan {
         let plan = engine.plan(&request)?;
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Error::new(Kind::System, "print", "").because(e))?;
@@ -68,6 +73,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
     }
     let cidfile = create::CidFile::reserve(args.container.cidfile.as_deref())?;
     let started = engine.run(&request, if args.detach { Attach::No } else { attach() })?;
+    args.trace.show(context);
     cidfile.write(&started.id)?;
     started.warnings.iter().for_each(|w| warn(w));
     if args.detach {

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::errors::{each, warn};
 use crate::out;
 use crate::terminal::{DETACH_KEYS, DetachKeys};
+use crate::tracing::TraceArgs;
 use clap::Args;
 use tare_engine::Attach;
 use tare_model::{Error, Kind, Result};
@@ -25,6 +26,8 @@ pub(crate) struct StartArgs {
     /// Keys that leave the container running
     #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
     detach_keys: String,
+    #[command(flatten)]
+    trace: TraceArgs,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -33,10 +36,12 @@ pub(crate) struct StartArgs {
 pub(super) fn main(args: StartArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     if !args.attach && !args.interactive {
-        return each(&context.verb, &args.containers, |name| {
+        let code = each(&context.verb, &args.containers, |name| {
             engine.start(name, Attach::No)?.warnings.iter().for_each(|w| warn(w));
             out::print(name)
         });
+        args.trace.show(context);
+        return code;
     }
     let [name] = args.containers.as_slice() else {
         return Err(Error::new(Kind::Invalid, "attach to several containers", "").because("there is one terminal"));
@@ -46,6 +51,7 @@ pub(super) fn main(args: StartArgs, context: &Context) -> Result<u8> {
     let input = args.interactive && request.stdin;
     check_terminal(input, request.tty)?;
     let started = engine.start(name, attach())?;
+    args.trace.show(context);
     started.warnings.iter().for_each(|w| warn(w));
     hold(&engine, context, started, SessionOptions { input, tty: request.tty, proxy_signals: true, detach })
 }

@@ -10,5 +10,6 @@ pub(super) fn main(args: CreateArgs, context: &Context) -> Result<u8> {
     // From here on the process belongs to whoever starts or deletes the container.
     launch.leave();
     state::unlock(&container.dir);
+    context.show_trace();
     Ok(0)
 }

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use tare_model::runtime_spec::{Process, Spec};
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::{Created, SubGroups};
-use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Launch, Listener, Terminal, hook};
+use tare_runtime::launch::{self, CgroupHandles, ExecPlan, Launch, Listener, Mark, Terminal, hook};
 use tare_runtime::plan::{Keyring, ProcessPlan, plan_process_of};
 
 /// Callers tell a failure to begin from the program's own exit codes by this.
@@ -35,6 +35,7 @@ fn exec(args: &ExecArgs, context: &Context) -> Result<u8> {
         Status::Stopped => return refuse("cannot exec in a stopped container"),
         Status::Creating => return refuse("cannot exec in a container that is being created"),
     }
+    context.trace.point(Mark::Container);
     let spec = container.spec()?;
     let process = executed::process(args, &spec)?;
     let console = console(args, process.terminal)?;
@@ -61,14 +62,17 @@ fn exec(args: &ExecArgs, context: &Context) -> Result<u8> {
         handover::pid_file(path, pid)?;
     }
     master.iter().for_each(|master| foreground::fit(master.as_fd()));
+    context.trace.point(Mark::Handover);
     let running = launch.release().inspect_err(|_| {
         if let Some(path) = &args.pid_file {
             let _ = std::fs::remove_file(path);
         }
     })?;
+    context.trace.point(Mark::Running);
     for warning in &running.warnings {
         context.log.warn(warning);
     }
+    context.show_trace();
     match signals {
         Some(signals) => {
             launch::let_go_of_executable();
@@ -103,11 +107,17 @@ impl Begun<'_> {
     /// A process at its gate, and its terminal's master side.
     fn launch(&self, init: BorrowedFd<'_>) -> Result<(Launch, Option<OwnedFd>)> {
         let state = &self.container.state;
+        let trace = &self.context.trace;
         let terminal = if self.process.terminal { Some(self.terminal(state.pid)?) } else { None };
         let (master, slave) = terminal.map(|t| (t.master, t.slave)).unzip();
+        trace.point(Mark::Streams);
         let plan = ExecPlan { process: self.plan()?, namespaces: launch::foreign_namespaces(state.pid)? };
-        let mut launch = launch::exec(&plan, init, None, slave, self.cgroup()?)?;
+        trace.point(Mark::Plan);
+        let group = self.cgroup()?;
+        trace.point(Mark::Group);
+        let mut launch = launch::exec(&plan, init, None, slave, group, trace)?;
         launch.wait_ready()?;
+        trace.point(Mark::Ready);
         for warning in launch.warnings.drain(..) {
             self.context.log.warn(&warning);
         }

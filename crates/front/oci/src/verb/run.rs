@@ -7,7 +7,7 @@ use crate::{removal, starting};
 use clap::Args;
 use rustix::fd::{AsFd, OwnedFd};
 use tare_model::{Kind, Result};
-use tare_runtime::launch::{self, Running};
+use tare_runtime::launch::{self, Mark, Running};
 
 /// Create and start a container, and wait for its end
 #[derive(Debug, Args)]
@@ -54,12 +54,16 @@ fn run(args: &RunArgs, context: &Context, purpose: Purpose) -> Result<(Container
         launch.set_listener(listener);
     }
     terminal.iter().for_each(|master| foreground::fit(master.as_fd()));
+    context.trace.point(Mark::Handover);
     let running = launch.release().inspect_err(undo)?;
+    context.trace.point(Mark::Running);
     for warning in &running.warnings {
         context.log.warn(warning);
     }
     starting::started(&container).inspect_err(undo)?;
     state::unlock(&container.dir);
+    context.trace.point(Mark::Poststart);
+    context.show_trace();
     Ok((container, running, terminal))
 }
 

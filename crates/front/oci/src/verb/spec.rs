@@ -160,6 +160,8 @@ mod tests {
             log: crate::log::Log::new(None, crate::log::Format::Text, false),
             systemd_cgroup: false,
             rootless: None,
+            trace: tare_runtime::launch::Trace::off(),
+            trace_form: None,
         };
         let write = || main(SpecArgs { bundle: Some(dir.path().into()), rootless: false }, &context);
         assert_eq!(write().unwrap(), 0);

@@ -8,3 +8,4 @@ mod lifecycle;
 mod place;
 mod races;
 mod terminal;
+mod trace;

@@ -4,6 +4,7 @@ use super::entered::open_inside;
 use super::identity::{Identity, Limit, die_with_parent};
 use super::label::{self, Label};
 use super::status::Reporter;
+use super::trace::{Mark, Trace};
 use crate::defence::{Defence, stands};
 use crate::plan::{Keyring, ProcessPlan};
 use crate::security::seccomp::Filter;
@@ -173,7 +174,12 @@ impl Become {
 
     /// From the gate to the program. `hooks` is run with the program's rights and its filter: programs of hooks are the
     /// image's own (startContainer), and must be able to do no more.
-    pub(super) fn run(&self, reporter: Reporter<'_>, hooks: impl FnOnce() -> Result<()>) -> Result<Infallible> {
+    pub(super) fn run(
+        &self,
+        reporter: Reporter<'_>,
+        trace: &Trace,
+        hooks: impl FnOnce() -> Result<()>,
+    ) -> Result<Infallible> {
         let mut hooks = Some(hooks);
         if !stands(Defence::StartHooks)
             && let Some(hooks) = hooks.take()
@@ -198,6 +204,7 @@ impl Become {
         let as_root = enter_directory(&self.plan.cwd);
         // Not before: opening takes descriptors, which the limits may not leave.
         self.limits.iter().try_for_each(|l| l.set(reporter))?;
+        trace.point(Mark::Descriptors);
         self.identity.assume(self.filter.as_ref(), reporter, || {
             if as_root.is_err() {
                 enter_directory(&self.plan.cwd).map_err(|e| Error::io("enter working directory", &self.plan.cwd, e))?;
@@ -214,8 +221,13 @@ impl Become {
                 let clear = rustix::process::set_parent_process_death_signal(None);
                 clear.map_err(|e| Error::io("clear", "parent-death signal", e))?;
             }
+            trace.point(Mark::Identity);
             Ok(())
         })?;
+        if self.filter.is_some() {
+            // The clock is read without a system call, which the filter might refuse.
+            trace.point(Mark::Filter);
+        }
         hooks.map_or(Ok(()), |hooks| hooks())?;
         Err(self.execute(with_home.as_ref().unwrap_or(&self.envp)))
     }

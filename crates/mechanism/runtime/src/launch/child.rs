@@ -9,7 +9,7 @@ use super::join::Joined;
 use super::status::{Reporter, Said};
 use super::step::Stage;
 use super::streams::replace_stdio;
-use super::trace::Trace;
+use super::trace::{Mark, Trace};
 use super::{Stdio, clocks, maps};
 use crate::defence::{Defence, stands};
 use crate::plan::{LaunchPlan, MountPlan, Step};
@@ -35,8 +35,8 @@ pub(super) struct Inputs<'a> {
 }
 
 pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infallible {
+    inputs.trace.point(Mark::Born);
     tare_kernel::heap::keep_everything();
-    inputs.trace.child("clone", "");
     // The copy of the parent's end must go, or the end of the parent would never be seen.
     drop(process::adopt(parent_end));
     process::forget_environment();
@@ -45,10 +45,10 @@ pub(super) fn run(inputs: &Inputs<'_>, status: OwnedFd, parent_end: i32) -> Infa
         Err(e) => give_up(Reporter(status.as_fd()), e),
     };
     let Some(starter) = gate::wait(status, inputs.gate) else { process::exit_now(1) };
-    inputs.trace.child("gate", "");
+    inputs.trace.point(Mark::GateHeard);
     // From here on the status is whoever's who has opened the gate.
     let reporter = Reporter(starter.as_fd());
-    let result = inputs.become_.run(reporter, || start_hooks(inputs, pid));
+    let result = inputs.become_.run(reporter, inputs.trace, || start_hooks(inputs, pid));
     match result {
         Ok(never) => match never {},
         Err(e) => give_up(reporter, e),
@@ -67,7 +67,7 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32
     die_with_parent()?;
     process::reset_signals();
     join_cgroups(inputs.attach)?;
-    trace.child("join cgroups", "");
+    trace.point(Mark::JoinCgroups);
     if plan.namespaces.creates(NamespaceKind::Cgroup) {
         process::unshare(Namespaces::CGROUP).during("unshare", "cgroup namespace")?;
     }
@@ -77,15 +77,18 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32
         clocks::enter_new(&plan.namespaces.time_offsets)?;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
-    trace.child("namespaces", "");
+    trace.point(Mark::Namespaces);
     let mut stage = Stage::new(inputs.prepared, reporter, plan.namespaces.has(NamespaceKind::User));
     let (early, rest) =
         plan.steps.split_at(plan.steps.iter().take_while(|s| matches!(s, Step::OomScoreAdj(_))).count());
     // Files of its own in /proc belong to whoever made it: written before the user changes.
-    early.iter().try_for_each(|step| stage.perform(step))?;
+    for step in early {
+        stage.perform(step)?;
+        trace.point(label(step).0);
+    }
     if plan.namespaces.has(NamespaceKind::User) {
         enter_user(inputs, reporter)?;
-        trace.child("user namespace", "");
+        trace.point(Mark::UserNamespace);
     }
     let mut pid = None;
     for step in rest {
@@ -97,15 +100,16 @@ fn before_gate(inputs: &Inputs<'_>, reporter: Reporter<'_>) -> Result<Option<i32
             Step::ContainerHooks(hooks) => run_hooks(inputs, "createContainer", hooks, Status::Creating, pid)?,
             step => stage.perform(step)?,
         }
-        let (kind, object) = label(step);
-        trace.child(kind, object);
+        let (mark, object) = label(step);
+        trace.point_of(mark, object);
     }
     set_stdio(inputs)?;
     inputs.become_.settle(reporter)?;
-    trace.child("streams and attributes", "");
+    trace.point(Mark::Settle);
     // What it owns is closed by it, before everything else is closed by number.
     drop(stage);
     stand_at_gate(inputs, reporter)?;
+    trace.point(Mark::AtGate);
     reporter.say(Said::Ready);
     Ok(pid)
 }
@@ -137,7 +141,7 @@ fn start_hooks(inputs: &Inputs<'_>, pid: Option<i32>) -> Result<()> {
         return Ok(());
     }
     run_hooks(inputs, "startContainer", &inputs.plan.start_hooks, Status::Created, pid)?;
-    inputs.trace.child("hooks", "startContainer");
+    inputs.trace.point(Mark::StartHooks);
     Ok(())
 }
 
@@ -176,29 +180,29 @@ fn set_stdio(inputs: &Inputs<'_>) -> Result<()> {
     }
 }
 
-/// What a trace calls a step: what is done, and to what.
-fn label(step: &Step) -> (&'static str, &str) {
+/// What a trace calls a step: its kind, and what it is done to.
+fn label(step: &Step) -> (Mark, &str) {
     match step {
-        Step::OomScoreAdj(_) => ("oom-score-adj", ""),
-        Step::IsolateMounts => ("isolate mounts", ""),
-        Step::AttachRoot(_) => ("attach root", ""),
-        Step::Rendezvous => ("hooks", "in the runtime's namespaces"),
-        Step::ContainerHooks(_) => ("hooks", "createContainer"),
-        Step::EnterRoot(_) => ("enter root", ""),
-        Step::Mount(MountPlan { target, .. }) => ("mount", target),
-        Step::Devices(_) => ("devices", ""),
-        Step::Console => ("console", ""),
-        Step::DetachHost => ("detach host", ""),
-        Step::WorkingDirectory(path) => ("working directory", path),
-        Step::Hostname(_) => ("host name", ""),
-        Step::Domainname(_) => ("domain name", ""),
-        Step::Sysctls(_) => ("sysctls", ""),
-        Step::ReadonlyPaths(_) => ("read-only paths", ""),
-        Step::MaskedPaths(_) => ("masked paths", ""),
-        Step::ReadonlyRoot => ("read-only root", ""),
-        Step::RootPropagation { .. } => ("root propagation", ""),
-        Step::PropagationBelowRoot { .. } => ("propagation below root", ""),
-        Step::Loopback => ("loopback", ""),
-        Step::SealMounts => ("read-only mounts", ""),
+        Step::OomScoreAdj(_) => (Mark::OomScoreAdj, ""),
+        Step::IsolateMounts => (Mark::IsolateMounts, ""),
+        Step::AttachRoot(_) => (Mark::AttachRoot, ""),
+        Step::Rendezvous => (Mark::Rendezvous, ""),
+        Step::ContainerHooks(_) => (Mark::ContainerHooks, ""),
+        Step::EnterRoot(_) => (Mark::EnterRoot, ""),
+        Step::Mount(MountPlan { target, .. }) => (Mark::Mount, target),
+        Step::Devices(_) => (Mark::Devices, ""),
+        Step::Console => (Mark::Console, ""),
+        Step::DetachHost => (Mark::DetachHost, ""),
+        Step::WorkingDirectory(path) => (Mark::WorkingDirectory, path),
+        Step::Hostname(_) => (Mark::Hostname, ""),
+        Step::Domainname(_) => (Mark::Domainname, ""),
+        Step::Sysctls(_) => (Mark::Sysctls, ""),
+        Step::ReadonlyPaths(_) => (Mark::ReadonlyPaths, ""),
+        Step::MaskedPaths(_) => (Mark::MaskedPaths, ""),
+        Step::ReadonlyRoot => (Mark::ReadonlyRoot, ""),
+        Step::RootPropagation { .. } => (Mark::RootPropagation, ""),
+        Step::PropagationBelowRoot { .. } => (Mark::PropagationBelowRoot, ""),
+        Step::Loopback => (Mark::Loopback, ""),
+        Step::SealMounts => (Mark::SealMounts, ""),
     }
 }

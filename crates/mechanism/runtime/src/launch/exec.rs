@@ -10,6 +10,7 @@ use super::become_process::Become;
 use super::child::{give_up, join_cgroups};
 use super::status::{self, Reporter, Said};
 use super::streams::replace_stdio;
+use super::trace::{Actor, Mark, Trace};
 use super::{CgroupHandles, Launch, Stdio, join};
 use crate::defence::{Defence, stands};
 use crate::plan::ProcessPlan;
@@ -31,7 +32,8 @@ pub struct ExecPlan {
 
 /// Clones a process into the namespaces of `target`, the container's first process.
 ///
-/// `terminal`: the slave side of a terminal of the container's devpts, instead of `stdio`.
+/// `terminal`: the slave side of a terminal of the container's devpts, instead of `stdio`. `trace`: where the steps of all
+/// who take part are recorded.
 ///
 /// # Errors
 /// If a namespace cannot be joined; from [`Launch::release`], if the program cannot be executed.
@@ -41,7 +43,9 @@ pub fn exec(
     stdio: Option<Stdio>,
     terminal: Option<OwnedFd>,
     cgroup: CgroupHandles,
+    trace: &Trace,
 ) -> Result<Launch> {
+    let (in_between, in_child) = (trace.by(Actor::Intermediate), trace.by(Actor::Child));
     let (channel, child_end) = status::pair(false)?;
     let become_ = Become::new(&plan.process)?;
     let joins_pid = plan.namespaces.contains(&NamespaceKind::Pid);
@@ -56,36 +60,48 @@ pub fn exec(
     let parent_end = channel.raw();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let status = child_end.as_fd();
+    trace.point(Mark::PrepareClone);
     // The groups of v1 are joined by the process itself, which their limits let in whatever they are; a clone they may not.
     let run = |first: &dyn Fn() -> Result<()>| {
-        begin(&become_, Reporter(status), terminal.is_some(), || join_cgroups(&cgroup.attach).and_then(|()| first()))
+        begin(&become_, Reporter(status), &in_child, terminal.is_some(), || {
+            join_cgroups(&cgroup.attach)?;
+            in_child.point(Mark::JoinCgroups);
+            first()
+        })
     };
-    let join = || {
+    let join = |trace: &Trace| {
         process::reset_signals();
         become_.bind_first()?;
         joining.enter()?;
-        joining.set_stdio()
+        joining.set_stdio()?;
+        trace.point(Mark::JoinContainer);
+        Ok(())
     };
-    let child = if joins_pid && stands(Defence::BornInside) {
+    let through = joins_pid && stands(Defence::BornInside);
+    let child = if through {
         let prepare = |socket: BorrowedFd<'_>| {
+            in_between.point(Mark::Born);
             drop(process::adopt(parent_end));
             process::forget_environment();
             process::setns(target, Namespaces::PID).during("join", "the container's pid namespace")?;
-            join()?;
+            join(&in_between)?;
             if !stands(Defence::Descriptors) {
                 return Ok(());
             }
             let keep: Vec<_> = [status, socket].into_iter().chain(cgroup.attach.iter().map(AsFd::as_fd)).collect();
-            process::close_all_but(3 + plan.process.preserve_fds, &keep).during("close", "descriptors")
+            process::close_all_but(3 + plan.process.preserve_fds, &keep).during("close", "descriptors")?;
+            in_between.point(Mark::AtGate);
+            Ok(())
         };
         join::through_intermediate(unified, prepare, Namespaces::NONE, None, || run(&|| Ok(())))?
     } else {
         let child = || {
             drop(process::adopt(parent_end));
-            run(&join)
+            run(&|| join(&in_child))
         };
         clone_into_pid_namespace(target, joins_pid, unified, child)?
     };
+    trace.point(if through { Mark::CloneThrough } else { Mark::Clone });
     let launch = Launch { child, channel, net_devices: Vec::new(), warnings: Vec::new() };
     if rest.contains(Namespaces::USER) {
         super::identity::raise_ceilings(launch.pid(), &plan.process.rlimits)?;
@@ -129,9 +145,11 @@ fn clone_into_pid_namespace(
 fn begin(
     become_: &Become,
     reporter: Reporter<'_>,
+    trace: &Trace,
     has_terminal: bool,
     first: impl FnOnce() -> Result<()>,
 ) -> Infallible {
+    trace.point(Mark::Born);
     tare_kernel::heap::keep_everything();
     let result = first().and_then(|()| {
         rustix::process::setsid().map_err(|e| Error::io("start", "session", e))?;
@@ -140,11 +158,13 @@ fn begin(
                 .map_err(|e| Error::io("set", "controlling terminal", e))?;
         }
         become_.settle(reporter)?;
+        trace.point(Mark::Settle);
         reporter.say(Said::Ready);
         if !reporter.wait_go() {
             process::exit_now(1);
         }
-        become_.run(reporter, || Ok(()))
+        trace.point(Mark::GateHeard);
+        become_.run(reporter, trace, || Ok(()))
     });
     match result {
         Ok(never) => match never {},

@@ -5,6 +5,7 @@
 //! before, what is owned by the container's only after. And nobody comes back from a user namespace. So an intermediate
 //! process joins, clones the container's first process as its own sibling, hands over the pidfd, and ends.
 
+use super::trace::{Actor, Mark, Trace};
 use super::{bit, clone_hidden};
 use crate::plan::NamespacePlan;
 use crate::plan::namespaces::name;
@@ -169,9 +170,17 @@ pub(super) fn clone_through(
     joined: &[Joined],
     create: Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
+    trace: &Trace,
     child: impl FnOnce() -> Infallible,
 ) -> Result<Child> {
-    through_intermediate(None, |_| join_all(joined), create, cgroup, child)
+    let trace = trace.by(Actor::Intermediate);
+    let prepare = |_: BorrowedFd<'_>| {
+        trace.point(Mark::Born);
+        join_all(joined)?;
+        trace.point(Mark::JoinContainer);
+        Ok(())
+    };
+    through_intermediate(None, prepare, create, cgroup, child)
 }
 
 /// Clones an intermediate, in `group` if that is given, which prepares itself and then clones the child as the caller's.

@@ -602,7 +602,8 @@ fn exec_joins_whatever_differs() {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let stdio = Stdio { stdin: null_device().unwrap(), stdout: write.try_clone().unwrap(), stderr: write };
         let plan = ExecPlan { process: plan, namespaces };
-        let launch = exec(&plan, running.pidfd.as_fd(), Some(stdio), None, CgroupHandles::default()).unwrap();
+        let launch =
+            exec(&plan, running.pidfd.as_fd(), Some(stdio), None, CgroupHandles::default(), &Trace::off()).unwrap();
         let found = finish(launch.release().unwrap(), read.into());
         let expected: Vec<String> = FILES
             .iter()
@@ -647,10 +648,21 @@ fn each_step_is_in_the_trace() {
         let trace = Trace::on().unwrap();
         let (launch, text) = begin(&spec(&made(&[K::Mount, K::Pid]), "true"), |_, e| e.trace = trace.clone()).unwrap();
         finish(launch.release().unwrap(), text);
-        let names: Vec<String> = trace.points().into_iter().map(|p| p.name).collect();
-        for expected in ["start", "clone", "attach root", "mount /proc", "enter root", "gate"] {
-            assert!(names.iter().any(|n| n == expected), "{expected} in {names:?}");
+        trace.point(Mark::Running);
+        let found: Vec<_> = trace.points().into_iter().map(|p| (p.actor, p.mark, p.object)).collect();
+        for (actor, mark, object) in [
+            (Actor::Parent, Mark::Clone, ""),
+            (Actor::Child, Mark::Born, ""),
+            (Actor::Child, Mark::AttachRoot, ""),
+            (Actor::Child, Mark::Mount, "/proc"),
+            (Actor::Child, Mark::EnterRoot, ""),
+            (Actor::Child, Mark::GateHeard, ""),
+            (Actor::Child, Mark::Identity, ""),
+        ] {
+            assert!(found.contains(&(actor, mark, object.to_owned())), "{mark:?} in {found:?}");
         }
+        let waterfall = trace.waterfall();
+        assert_eq!(waterfall.spans.iter().map(|s| s.adds).sum::<u64>(), waterfall.wall);
     });
 }
 

@@ -68,7 +68,7 @@ pub use protect::{Protection, check_preserved, let_go_of_executable, protect_exe
 pub use resolve::{in_root, mkdir_in_root};
 pub use status::{Said, parse};
 pub use terminal::{open_terminal_in, plain_newlines, set_size};
-pub use trace::{Actor, Point, Trace};
+pub use trace::{Actor, Form, Mark, Point, Span, Trace, Waterfall};
 
 use crate::defence::{Defence, stands};
 use crate::plan::LaunchPlan;
@@ -185,7 +185,7 @@ pub struct Equipment {
     pub gate: Gate,
     /// What hooks in the child are told; needed only with such hooks.
     pub state: Option<ContainerState>,
-    /// Where its steps are recorded.
+    /// Where its steps are recorded; those of the clone as of whoever this is.
     pub trace: Trace,
 }
 
@@ -206,6 +206,7 @@ pub struct Running {
 /// If a namespace to join cannot be opened or is another than was said, or the clone fails.
 pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Result<Launch> {
     let Equipment { stdio, cgroup, gate, state, trace } = equipment;
+    let in_child = trace.by(Actor::Child);
     let (channel, child_end) = status::pair(plan.has_rendezvous())?;
     let become_ = become_process::Become::new(&plan.process)?;
     let joined = join::open(&plan.namespaces)?;
@@ -216,7 +217,7 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Res
     let through = plan.namespaces.has(NamespaceKind::User) && !joined.is_empty();
     let unified = cgroup.unified.as_ref().map(AsFd::as_fd);
     let parent_end = channel.raw();
-    trace.point("prepare clone");
+    trace.point(Mark::PrepareClone);
     let run = || {
         let inputs = child::Inputs {
             plan,
@@ -227,21 +228,21 @@ pub fn spawn(plan: &LaunchPlan, prepared: Prepared, equipment: Equipment) -> Res
             become_: &become_,
             gate: &gate,
             state: state.as_ref(),
-            trace: &trace,
+            trace: &in_child,
         };
         child::run(&inputs, child_end, parent_end)
     };
     let child = if through {
-        join::clone_through(&joined, create, unified, run)?
+        join::clone_through(&joined, create, unified, &trace, run)?
     } else {
         join::clone_directly(&joined, create, unified, run)?
     };
-    trace.point("clone");
+    trace.point(if through { Mark::CloneThrough } else { Mark::Clone });
     let net_devices = plan.net_devices.clone();
     let launch = Launch { child, channel, net_devices, warnings: Vec::new() };
     if plan.namespaces.has(NamespaceKind::User) {
         settle_user_namespace(plan, &launch).inspect_err(|_| launch.end())?;
-        trace.point("id maps");
+        trace.point(Mark::IdMaps);
     }
     Ok(launch)
 }

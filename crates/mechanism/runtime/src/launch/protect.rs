@@ -5,6 +5,7 @@
 //! put a part of itself into a container first executes itself anew, from a detached read-only mount of its own file:
 //! opened for writing by that way, the file answers EROFS. No copy is made.
 
+use super::trace::{self, Mark, Trace};
 use crate::defence::{Defence, stands};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
@@ -38,10 +39,10 @@ static TREE: AtomicI32 = AtomicI32::new(-1);
 
 /// The first half of [`protect_executable`], which may be called before the arguments are understood: executes this
 /// program anew, if it is not protected. What fails is told by the second half.
-pub fn reexecute_protected() {
+pub fn reexecute_protected(trace: &Trace) {
     let protected = || rustix::fs::statvfs(SELF).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
     if stands(Defence::Executable) && !protected() {
-        reexecute();
+        reexecute(trace);
     }
 }
 
@@ -57,22 +58,23 @@ pub fn let_go_of_executable() {
 
 /// Executes this program anew from a read-only mount, with the same arguments and environment; returns only in the
 /// process that is already executed so, or where that cannot be. To be called first thing, by whoever launches, once. One
-/// descriptor stays open: see [`let_go_of_executable`].
+/// descriptor stays open: see [`let_go_of_executable`]. What `trace` has recorded goes along, and then stands before the
+/// points of the program that is executed.
 ///
 /// # Errors
 /// As statvfs(2) of /proc/self/exe: where no /proc is mounted.
-pub fn protect_executable() -> Result<Protection> {
+pub fn protect_executable(trace: &Trace) -> Result<Protection> {
     if !stands(Defence::Executable) {
         return Ok(Protection::None(Error::new(Kind::Unsupported, "protect", SELF).because("this test takes it away")));
     }
     let flags = rustix::fs::statvfs(SELF).map_err(|e| Error::io("look at", SELF, e))?.f_flag;
     if flags.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(Protection::ReadOnly(path()));
+        return Ok(Protection::ReadOnly(path(trace)));
     }
-    Ok(Protection::None(reexecute()))
+    Ok(Protection::None(reexecute(trace)))
 }
 
-fn reexecute() -> Error {
+fn reexecute(trace: &Trace) -> Error {
     let attempt = || -> Result<std::convert::Infallible> {
         let argv = ExecArray::new(std::env::args_os().map(OsString::into_vec)).during("protect", SELF)?;
         let file = read_only_file().map_err(|e| Error::io("protect", SELF, e))?;
@@ -84,14 +86,28 @@ fn reexecute() -> Error {
         // It goes along: closing the mount's last descriptor takes time, and the next program does it when it has some.
         rustix::io::fcntl_setfd(&tree, FdFlags::empty()).map_err(|e| Error::io("protect", SELF, e))?;
         let kept = process::dup_inheritable_from(original.as_fd(), tree.as_raw_fd() + 1).during("protect", SELF)?;
+        trace.point(Mark::ReadOnly);
+        let points = hand_over(trace, kept + 1);
         let e = Error::io("protect", SELF, process::execveat_as_is(tree.as_fd(), &argv));
         drop(process::adopt(kept));
+        drop(points.map(process::adopt));
         Err(e)
     };
     match attempt() {
         Ok(never) => match never {},
         Err(e) => e,
     }
+}
+
+/// Puts the points so far under a descriptor's number; `None` if there are none, or there is no room for them.
+fn hand_over(trace: &Trace, number: i32) -> Option<i32> {
+    let file = trace.hand_over().ok()??;
+    let points = process::dup_inheritable_from(file.as_fd(), number).ok()?;
+    if points == number {
+        return Some(points);
+    }
+    drop(process::adopt(points));
+    None
 }
 
 fn read_only_file() -> std::io::Result<OwnedFd> {
@@ -103,7 +119,7 @@ fn read_only_file() -> std::io::Result<OwnedFd> {
 }
 
 /// The path on the host of the file that is executed, after [`protect_executable`]; before it, /proc/self/exe says it.
-fn path() -> Option<PathBuf> {
+fn path(trace: &Trace) -> Option<PathBuf> {
     // Executed by a descriptor alone, a program is called after it; the next one is the original.
     let kept = match process::executed_as()?.strip_prefix("/dev/fd/").and_then(|n| n.parse::<i32>().ok()) {
         None => return read_path(SELF),
@@ -121,6 +137,12 @@ fn path() -> Option<PathBuf> {
     // Close-on-exec from now on.
     if let Ok(tree) = process::adopt(number - 1) {
         TREE.store(tree.into_raw_fd(), Ordering::Relaxed);
+    }
+    if trace.is_on()
+        && trace::is_handed_over(number + 1)
+        && let Ok(points) = process::adopt(number + 1)
+    {
+        trace.take_over(points.as_fd());
     }
     path
 }
@@ -158,7 +180,7 @@ mod tests {
 
     /// In the copy of this test's program: first as it was executed by the test, then as it has executed itself.
     fn in_the_copy() {
-        let protection = protect_executable().unwrap();
+        let protection = protect_executable(&Trace::off()).unwrap();
         let Protection::ReadOnly(Some(path)) = &protection else { panic!("{protection:?}") };
         assert!(path.ends_with("copy"), "{path:?}");
         assert_eq!(std::env::vars_os().collect::<Vec<_>>(), [("A".into(), "1".into())]);
