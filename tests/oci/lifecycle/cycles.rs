@@ -135,6 +135,7 @@ fn half_lives_leave_nothing() {
     case(|c| {
         c.args(&["/bin/sleep", "1000"]);
         once(c);
+        tare_tests::eventually(std::time::Duration::from_secs(20), || take(c).keys == 0);
         let before = take(c);
         for n in 0..40 {
             match n % 4 {
