@@ -65,7 +65,7 @@ marks! {
     Hooks Works "hooks" "programs of the caller's that must run before the root is changed";
     Ready Waits "wait: ready" "until the child stands at the gate: whatever fails before is told here";
     Handover Works "hand over" "terminal, descriptors and pid file: there for the caller before the program runs";
-    Running Waits "wait: program runs" "the status channel is close-on-exec: its end says that execve succeeded";
+    Running Waits "wait: program runs" "execve: the kernel loads the program and lets go of what the child had, last of the status channel, whose end tells";
     GateOpened Waits "open the gate" "the waiting child hears go, and from its user to execve does the rest";
     Poststart Works "poststart" "hooks that want the program to run, and the state's last change";
 
