@@ -403,7 +403,7 @@ fn flags_that_are_unknown_or_not_there_yet_are_errors() {
         (&["run", "--restart=always", "busybox"], "--restart is not supported yet"),
         (&["run", "--health-cmd", "true", "busybox"], "--health-cmd is not supported yet"),
         (&["run", "-P", "busybox"], "-P is not supported yet"),
-        (&["create", "--userns", "host", "busybox"], "--userns is not supported yet"),
+        (&["create", "--uidmap", "0:1:1", "busybox"], "--uidmap is not supported yet"),
         (&["run", "--isolation", "hyperv", "busybox"], "Windows"),
         (&["run", "-p", "53:53/udp", "busybox"], "udp"),
         (&["run", "--network", "my-net", "busybox"], "my-net"),

@@ -216,6 +216,11 @@ fn hierarchy(line: &str, mounts: &[Mount]) -> Option<Hierarchy> {
     let (id, list, path) = (parts.next()?, parts.next()?, parts.next()?);
     let names: Vec<&str> = list.split(',').filter(|n| !n.is_empty()).collect();
     let version = if id == "0" && names.is_empty() { Version::V2 } else { Version::V1 };
+    // A v1 hierarchy that is being mounted or unmounted somewhere has no controllers and no name for a moment: it is none
+    // of those that are mounted here.
+    if names.is_empty() && version == Version::V1 {
+        return None;
+    }
     let is_it = |m: &&Mount| {
         m.version == version && (version == Version::V2 || names.iter().all(|n| m.options.iter().any(|o| o == n)))
     };
@@ -287,6 +292,12 @@ pub(super) mod tests {
         );
         l.hierarchies[0].controllers = controllers.split(' ').map(str::to_owned).collect();
         l
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_being_unmounted_elsewhere_is_none_of_ours() {
+        let half_gone = format!("12::/\n{V1_GROUPS}");
+        assert_eq!(Layout::parse(V1_MOUNTS, &half_gone), v1());
     }
 
     #[test]

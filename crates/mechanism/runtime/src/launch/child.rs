@@ -13,7 +13,7 @@ use super::trace::{Mark, Trace};
 use super::{Stdio, clocks, maps};
 use crate::defence::{Defence, stands};
 use crate::plan::{LaunchPlan, MountPlan, Step};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use std::convert::Infallible;
 use tare_kernel::process::{self, Namespaces};
 use tare_model::runtime_spec::NamespaceKind;
@@ -161,7 +161,10 @@ fn run_hooks(
 /// A single-threaded process that moves itself does not wait for the RCU grace period that a move from outside costs.
 pub(super) fn join_cgroups(tasks: &[OwnedFd]) -> Result<()> {
     for fd in tasks {
-        rustix::io::write(fd, b"0").map_err(|e| Error::io("join", "cgroup", e))?;
+        rustix::io::write(fd, b"0").map_err(|e| {
+            let name = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+            Error::io("join", name.map_or_else(|_| "cgroup".to_owned(), |n| n.to_string_lossy().into_owned()), e)
+        })?;
     }
     Ok(())
 }

@@ -159,7 +159,10 @@ impl Channel {
                     listener::deliver(self.listener.take(), notify)?;
                     continue;
                 }
-                Ok((0, _)) | Err(Errno::CONNRESET) => Ok(None),
+                Ok((0, _)) => Ok(None),
+                // It ended without having read all that was said to it. The kernel tells that first, and only then hands
+                // out what it said itself.
+                Err(Errno::CONNRESET) => continue,
                 Ok((n, _)) => parse(&buffer[..n]).map(Some),
                 Err(Errno::INTR) => continue,
                 Err(e) => Err(Error::io("read", "status of the container's process", e)),
