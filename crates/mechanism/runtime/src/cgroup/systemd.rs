@@ -117,6 +117,7 @@ pub(super) fn start(plan: &UnitPlan) -> Result<Keeper> {
         other => other,
     }
     .during("start unit", &plan.unit.name)?;
+    settle(&mut bus, &plan.unit.name).during("start unit", &plan.unit.name)?;
     Ok(keeper)
 }
 
@@ -159,10 +160,16 @@ pub(super) fn set_properties(plan: &UnitPlan) -> Result<()> {
     call.body.array("(sv)", |body| plan.properties.iter().for_each(|p| property(body, p)));
     let mut bus = bus()?;
     bus.call(call).during("change unit", &plan.unit.name)?;
-    // It answers first and writes then, but before it looks at the next call.
+    settle(&mut bus, &plan.unit.name).during("change unit", &plan.unit.name)
+}
+
+/// Waits until systemd has written to groups what it has in mind, of this unit and of others that it touches: it answers
+/// first and writes then, but before it looks at the next call. On v1 it also moves processes of units whose controllers
+/// change, such as the caller's, in which the container's first process begins.
+fn settle(bus: &mut Bus, name: &str) -> Result<()> {
     let mut next = Call::new(MANAGER, "GetUnit");
-    next.body.text(&plan.unit.name);
-    bus.call(next).map(|_| ()).during("change unit", &plan.unit.name)
+    next.body.text(name);
+    bus.call(next).map(|_| ())
 }
 
 /// Stops the unit and waits for it; one that is not there is stopped.
