@@ -28,6 +28,10 @@ pub(super) const VERBS: [&str; 17] = [
 
 /// Be an OCI runtime with runc's command line (`tare oci --help`)
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tare oci spec --bundle box
+  tare oci run --bundle box first
+  ln -s $(command -v tare) /usr/local/bin/tare-runtime")]
 pub(crate) struct OciArgs {
     /// A verb of the runtime, its options before it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "VERB")]
