@@ -62,6 +62,7 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("stop-timeout", "flags::stopping_is_as_the_flags_say"),
     ("sysctl", "isolation::sysctls_of_its_own_namespaces_only"),
     ("tmpfs", "mounts::memory_can_be_mounted_with_its_options"),
+    ("trace-setup", "tracing::client_launcher_and_child_add_up_to_the_time_of_a_start"),
     ("tty", "flags::standard_streams_are_connected"),
     ("ulimit", "isolation::resource_limits_bind_and_are_lowered_where_they_cannot_be_had"),
     ("user", "rootfs::users_and_groups_are_looked_up_in_the_images_own_files"),

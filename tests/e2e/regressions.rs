@@ -90,7 +90,7 @@ fn what_was_killed_can_be_removed() {
 fn a_containers_end_waits_for_nobody() {
     let host = Host::new();
     host.busybox();
-    let script = "head -c 400000 /dev/zero; exit 3";
+    let script = "head -c 300000 /dev/zero; exit 3";
     let mut line = host.command(&["run", "--name", "box", "--network", "none", "busybox", "sh", "-c", script]);
     let mut child = line.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     assert!(eventually(SOON, || host.run(&["inspect", "box"]).code == 0));
@@ -102,7 +102,7 @@ fn a_containers_end_waits_for_nobody() {
     assert_eq!(host.ok(&["wait", "box"]), "3");
     host.ok(&["rm", "box"]);
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
-    assert_eq!(out.read_to_end(&mut Vec::new()).unwrap(), 200_000);
+    assert_eq!(out.read_to_end(&mut Vec::new()).unwrap(), 100_000);
     assert_eq!(child.wait().unwrap().code(), Some(3));
 
     let forever = "while :; do echo yes; done & sleep 0.1; exit 4";
