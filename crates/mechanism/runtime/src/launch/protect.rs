@@ -10,10 +10,11 @@ use crate::defence::{Defence, stands};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::{Errno, FdFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use tare_kernel::mount::{Attributes, NOSUID, PRIVATE, RDONLY};
 use tare_kernel::process::{self, ExecArray};
@@ -36,6 +37,22 @@ const HIGH: i32 = 200;
 /// The descriptor of the read-only mount that this program is executed from; -1 without one. The mount lives on by the
 /// program alone.
 static TREE: AtomicI32 = AtomicI32::new(-1);
+
+/// Where that file is on the host.
+static PLACE: OnceLock<PathBuf> = OnceLock::new();
+
+/// In a child with a mount namespace of its own, before its root: moves the read-only mount onto the file that it shows.
+/// There it goes with all other mounts of the host, in the one step that takes those away, and nobody waits for it alone:
+/// every descriptor of it can be closed at once. Where it cannot be moved, nothing is lost but that time.
+pub(super) fn stow_away() {
+    let number = TREE.swap(-1, Ordering::Relaxed);
+    if number >= 0
+        && let Ok(tree) = process::adopt(number)
+        && let Some(place) = PLACE.get()
+    {
+        let _ = move_mount(&tree, "", CWD, place.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    }
+}
 
 /// The first half of [`protect_executable`], which may be called before the arguments are understood: executes this
 /// program anew, if it is not protected. What fails is told by the second half.
@@ -132,6 +149,9 @@ fn path(trace: &Trace) -> Option<PathBuf> {
         return None;
     }
     let path = read_path(&kept);
+    if let Some(path) = &path {
+        let _ = PLACE.set(path.clone());
+    }
     let number: i32 = kept.rsplit('/').next().and_then(|n| n.parse().ok())?;
     drop(process::adopt(number));
     // Close-on-exec from now on.

@@ -127,5 +127,8 @@ impl<'a> Stage<'a> {
 
 fn isolate() -> Result<()> {
     let attributes = Attributes { propagation: PRIVATE, ..Default::default() };
-    tare_kernel::mount::set_attributes(tare_kernel::mount::cwd(), c"/", attributes, true).during("isolate", "mounts")
+    tare_kernel::mount::set_attributes(tare_kernel::mount::cwd(), c"/", attributes, true)
+        .during("isolate", "mounts")?;
+    super::protect::stow_away();
+    Ok(())
 }
