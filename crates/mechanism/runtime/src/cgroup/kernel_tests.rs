@@ -316,7 +316,7 @@ fn a_failed_update_says_what_stands() {
     r.pids = Some(LinuxPids { limit: Some(7) });
     let e = f.group.update(&r).unwrap_err();
     assert!(e.to_string().starts_with("update limits ("), "{e}");
-    let stands = |what| e.to_string().split(')').next().unwrap().contains(what);
+    let stands = |what| e.to_string().split("not written").next().unwrap().contains(what);
     let in_force = f.group.usage().unwrap().pids.unwrap().limit == Some(7);
     assert_eq!(stands("pids.max=7"), in_force, "{e}");
     let mut r = memory(MIB, 0);

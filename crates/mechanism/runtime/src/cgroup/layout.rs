@@ -380,11 +380,5 @@ pub(super) mod tests {
         let l = Layout::read().unwrap();
         assert_ne!(l.mode(), Mode::None);
         assert!(l.hierarchies.iter().all(|h| h.mount_point.join("cgroup.procs").exists()), "{l:#?}");
-        let best = (0..20).map(|_| {
-            let start = std::time::Instant::now();
-            Layout::read().unwrap();
-            start.elapsed()
-        });
-        assert!(best.min().unwrap().as_micros() < 3000);
     }
 }
