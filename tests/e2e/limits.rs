@@ -365,20 +365,6 @@ fn stats_show_processor_time_memory_and_tasks() {
     assert!((25.0..60.0).contains(&number(&stats["MemPerc"])), "{stats}");
 }
 
-/// Whether a line of /proc/PID/cgroup is of a hierarchy that is mounted here: others may live in other mount namespaces.
-fn is_mounted(line: &str) -> bool {
-    let controllers = line.split(':').nth(1).unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let shows = |l: &str| {
-        let (kind, options) = l.split_once(" - ").map_or(("", ""), |(_, rest)| rest.split_once(' ').unwrap());
-        match controllers {
-            "" => kind == "cgroup2",
-            names => kind == "cgroup" && names.split(',').all(|n| options.split([',', ' ']).any(|o| o == n)),
-        }
-    };
-    mounts.lines().any(shows)
-}
-
 #[test]
 fn groups_of_a_container_are_gone_with_it() {
     let host = Host::new();
@@ -390,7 +376,7 @@ fn groups_of_a_container_are_gone_with_it() {
     // The process is in its group in every hierarchy.
     let id = host.inspect("box")["Id"].as_str().unwrap().to_owned();
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(groups.lines().filter(|l| is_mounted(l)).all(|l| l.ends_with(&id)), "{groups}");
+    assert!(groups.lines().filter(|l| tare_tests::is_mounted_hierarchy(l)).all(|l| l.ends_with(&id)), "{groups}");
     // Groups made inside, which a privileged container may do, do not keep it.
     let nested = [
         "run",

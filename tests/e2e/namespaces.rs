@@ -331,14 +331,8 @@ fn the_cgroup_view_begins_at_the_containers_own_group() {
     host.busybox();
     let paths =
         |out: &str| -> Vec<String> { out.lines().map(|l| l.splitn(3, ':').nth(2).unwrap().to_owned()).collect() };
-    // Hierarchies that are mounted in other mount namespaces only are nobody's here.
     let here = |out: &str| -> String {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let known = |l: &&str| {
-            let name = l.split(':').nth(1).unwrap();
-            name.is_empty() || mounts.lines().any(|m| m.contains(" - cgroup ") && m.contains(name))
-        };
-        out.lines().filter(known).map(|l| format!("{l}\n")).collect()
+        out.lines().filter(|l| tare_tests::is_mounted_hierarchy(l)).map(|l| format!("{l}\n")).collect()
     };
     let own = paths(&host.sh("cat /proc/self/cgroup"));
     assert!(!own.is_empty() && own.iter().all(|p| p == "/"), "{own:?}");

@@ -54,6 +54,23 @@ pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Whether a line of /proc/PID/cgroup is of a hierarchy that is mounted here: others may live in other mount namespaces.
+///
+/// # Panics
+/// If it is no such line.
+pub fn is_mounted_hierarchy(line: &str) -> bool {
+    let controllers = line.split(':').nth(1).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let shows = |l: &str| {
+        let (kind, options) = l.split_once(" - ").map_or(("", ""), |(_, rest)| rest.split_once(' ').unwrap());
+        match controllers {
+            "" => kind == "cgroup2",
+            names => kind == "cgroup" && names.split(',').all(|n| options.split([',', ' ']).any(|o| o == n)),
+        }
+    };
+    mounts.lines().any(shows)
+}
+
 /// A name that no other test, process or run uses.
 pub fn unique(prefix: &str) -> String {
     let dir = tempfile::Builder::new().prefix("").rand_bytes(10).tempdir().unwrap();

@@ -192,29 +192,14 @@ pub fn execve(path: &CStr, argv: &ExecArray, envp: &ExecArray) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Replaces the program by the open file (execveat(2) with AT_EMPTY_PATH); returns only on failure.
-pub fn execveat(file: BorrowedFd<'_>, argv: &ExecArray, envp: &ExecArray) -> io::Error {
-    // SAFETY: as for `execve`; the path is a static empty C string and the descriptor is open.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            argv.pointers.as_ptr(),
-            envp.pointers.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    io::Error::last_os_error()
-}
-
-/// As [`execveat`] with the caller's own environment, whatever is in it; returns only on failure.
+/// Replaces the program by the open file (execveat(2) with AT_EMPTY_PATH), with the caller's own environment, whatever is
+/// in it; returns only on failure.
 pub fn execveat_as_is(file: BorrowedFd<'_>, argv: &ExecArray) -> io::Error {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }
-    // SAFETY: as for `execveat`; `environ` is the C library's own null-terminated array, and one thread changes nothing
-    // of it meanwhile.
+    // SAFETY: as for `execve`; the path is a static empty C string, the descriptor is open, and `environ` is the C
+    // library's own null-terminated array, of which one thread changes nothing meanwhile.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,

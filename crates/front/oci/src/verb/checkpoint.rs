@@ -3,9 +3,9 @@ use clap::Args;
 use std::path::PathBuf;
 use tare_model::{Error, Kind, Result};
 
-/// Save the state of a running container
+/// What both ways have: where the images lie, and what they hold
 #[derive(Debug, Args)]
-pub(crate) struct CheckpointArgs {
+pub(crate) struct ImageArgs {
     /// Directory of the image files
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) image_path: Option<PathBuf>,
@@ -36,6 +36,13 @@ pub(crate) struct CheckpointArgs {
     /// Bring memory only when it is used
     #[arg(long)]
     pub(crate) lazy_pages: bool,
+}
+
+/// Save the state of a running container
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    #[command(flatten)]
+    image: ImageArgs,
     /// Directory of earlier images, relative to the image directory
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) parent_path: Option<PathBuf>,
@@ -57,7 +64,12 @@ pub(crate) struct CheckpointArgs {
 }
 
 pub(super) fn main(args: CheckpointArgs, _context: &Context) -> Result<u8> {
-    Err(Error::new(Kind::Unsupported, "checkpoint", args.id)
-        .because("this runtime does not save and restore processes")
-        .hint("`features` says so too, in org.opencontainers.runc.checkpoint.enabled; leave the container running, or end it"))
+    Err(refusal("checkpoint", args.id))
+}
+
+/// Neither is there.
+pub(super) fn refusal(verb: &'static str, id: String) -> Error {
+    Error::new(Kind::Unsupported, verb, id).because("this runtime does not save and restore processes").hint(
+        "`features` says so too, in org.opencontainers.runc.checkpoint.enabled; leave the container running, or end it",
+    )
 }
