@@ -481,8 +481,19 @@ impl Drop for Case {
                 eventually(Duration::from_secs(5), || !matches!(waitpid(Some(process), WaitOptions::NOHANG), Ok(None)));
             }
         }
+        let above = self.cgroup.rsplit_once('/').and_then(|(above, last)| (last == "c").then_some(above));
+        // What is mounted in the case's own namespace only is out of reach once that is gone, and a hierarchy with groups
+        // stays as long as the kernel runs.
+        if let Some(holder) = &self.holder {
+            let groups = [Some(self.cgroup.as_str()), above].into_iter().flatten();
+            let script: String =
+                groups.map(|g| format!("for at in /sys/fs/cgroup/*; do rmdir $at{g} 2>/dev/null; done; ")).collect();
+            let mut command = command("nsenter");
+            let namespace = format!("--mount=/proc/{}/ns/mnt", holder.pid());
+            Running::start(command.args([&namespace, "sh", "-c", &script]), None).wait();
+        }
         layout().remove(&self.cgroup);
-        if let Some((above, "c")) = self.cgroup.rsplit_once('/') {
+        if let Some(above) = above {
             layout().remove(above);
         }
     }
