@@ -11,7 +11,7 @@ use std::time::Duration;
 use tare_model::image::{ImageConfig, Platform, RunConfig};
 use tare_model::{Context, Error, Kind, Result, Undo};
 use tare_runtime::security::capability;
-use tare_store::{AddressRequest, Cidr, Durability, Image, NewContainer, VolumeSpec};
+use tare_store::{AddressRequest, Durability, Image, NewContainer, VolumeSpec};
 
 /// docker's PATH for containers whose image sets none.
 pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -310,7 +310,7 @@ impl Record {
 fn address_request(instance: &tare_network::Instance) -> AddressRequest {
     AddressRequest {
         network: instance.bridge.clone(),
-        pool: Cidr { address: instance.subnet.address().into(), prefix: instance.subnet.prefix() },
+        pool: instance.subnet,
         exclude: vec![instance.gateway.into()],
         wanted: None,
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Reservation, Transport};
-use tare_store::{Cidr, NetworkRow};
+use tare_store::NetworkRow;
 
 /// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
 /// than they do.
@@ -35,9 +35,7 @@ impl Engine {
         };
         let corrupt = || Error::new(Kind::Corrupt, "read network", &bridge);
         let subnet = match row.subnet {
-            Some(Cidr { address: IpAddr::V4(a), prefix }) => {
-                tare_network::Ipv4Net::new(a, prefix).ok_or_else(corrupt)?
-            }
+            Some(net) if net.is_ipv4() => net,
             _ => return Err(corrupt()),
         };
         let mtu = row.labels.get("mtu").and_then(|m| m.parse().ok()).unwrap_or(1500);
@@ -53,7 +51,7 @@ impl Engine {
         self.store.put_network_if_absent(&NetworkRow {
             name: bridge.to_owned(),
             driver: "bridge".to_owned(),
-            subnet: Some(Cidr { address: subnet.address().into(), prefix: subnet.prefix() }),
+            subnet: Some(subnet),
             gateway: Some(instance.gateway.into()),
             labels: BTreeMap::from([("mtu".to_owned(), instance.mtu.to_string())]),
             created: jiff::Timestamp::now().as_nanosecond() as i64,

@@ -4,10 +4,12 @@
 //! tested without a kernel. Invariants: a [`Digest`] is always well-formed, a [`Reference`] is always complete
 //! (host, name, tag or digest), an [`Error`] always names its operation.
 
+pub mod address;
 pub mod digest;
 pub mod error;
 pub mod id_map;
 pub mod image;
+pub mod network;
 pub mod reference;
 pub mod runtime_spec;
 pub mod size;

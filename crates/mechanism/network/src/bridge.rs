@@ -1,7 +1,8 @@
 //! The bridge of a network with its address and its nftables table.
 
-use crate::{Instance, Ipv4Net, MacAddress, Ruleset};
+use crate::{Instance, Ruleset};
 use serde::{Deserialize, Serialize};
+use tare_model::address::{IpNet, MacAddress};
 
 /// What must be there before a container can be connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,7 +10,7 @@ pub struct BridgePlan {
     /// Name of the bridge device.
     pub bridge: String,
     /// The gateway's address with the prefix length of the subnet.
-    pub address: Ipv4Net,
+    pub address: IpNet,
     /// Largest packet, in bytes.
     pub mtu: u32,
     /// The bridge's hardware address: that of its lowest port otherwise, which comes and goes.
@@ -44,9 +45,9 @@ impl Instance {
     pub fn bridge_plan(&self) -> BridgePlan {
         BridgePlan {
             bridge: self.bridge.clone(),
-            address: Ipv4Net::new(self.gateway, self.subnet.prefix()).unwrap_or(self.subnet),
+            address: IpNet::new(self.gateway.into(), self.subnet.prefix()).unwrap_or(self.subnet),
             mtu: self.mtu,
-            mac: MacAddress::of(self.gateway),
+            mac: MacAddress::of(self.gateway.into()),
             rules: Ruleset::of(self),
         }
     }

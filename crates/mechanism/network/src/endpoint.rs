@@ -1,8 +1,9 @@
 //! A container's end of a network: the veth pair, its address, its published ports.
 
-use crate::{Instance, Ipv4Net, MacAddress, PortMapping, instance::base32};
+use crate::{Instance, PortMapping, instance::base32};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use tare_model::address::{IpNet, MacAddress};
 
 /// What [`Host::connect`](crate::Host::connect) brings about in the host and in the container's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct EndpointPlan {
     /// Name of the container's end, `eth0`.
     pub interface: String,
     /// The container's address with the prefix length of the subnet.
-    pub address: Ipv4Net,
+    pub address: IpNet,
     /// Next hop of the default route; `None` for no default route.
     pub gateway: Option<Ipv4Addr>,
     /// Hardware address of the container's end.
@@ -35,9 +36,9 @@ impl EndpointPlan {
             table: instance.table.clone(),
             link: format!("tv{}", base32(token, 12)),
             interface: "eth0".to_owned(),
-            address: Ipv4Net::new(address, instance.subnet.prefix()).unwrap_or(instance.subnet),
+            address: IpNet::new(address.into(), instance.subnet.prefix()).unwrap_or(instance.subnet),
             gateway: Some(instance.gateway),
-            mac: MacAddress::of(address),
+            mac: MacAddress::of(address.into()),
             mtu: instance.mtu,
             ports,
         }
@@ -67,7 +68,7 @@ pub struct Endpoint {
     /// Name of the container's end.
     pub interface: String,
     /// The container's address with the prefix length of the subnet.
-    pub address: Ipv4Net,
+    pub address: IpNet,
     /// Next hop of the default route.
     pub gateway: Option<Ipv4Addr>,
     /// Hardware address of the container's end.

@@ -2,10 +2,10 @@
 //!
 //! Displayed in nft's own language, so that `nft -f` makes the same table from the text: a test compares the two.
 
-use crate::{Instance, Ipv4Net};
+use crate::Instance;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::Ipv4Addr;
+use tare_model::address::IpNet;
 
 /// To be raised whenever the rules below change, so that a newer tare replaces an older one's.
 const VERSION: u32 = 2;
@@ -101,11 +101,11 @@ pub enum Match {
     /// Goes out through another device.
     NotTo(String),
     /// The source belongs to the network.
-    Source(Ipv4Net),
+    Source(IpNet),
     /// The source is IPv4 and does not belong to the network.
-    NotSource(Ipv4Net),
+    NotSource(IpNet),
     /// The destination belongs to the network.
-    Destination(Ipv4Net),
+    Destination(IpNet),
     /// Is IPv6.
     Ipv6,
     /// The destination is an address of the host.
@@ -134,7 +134,7 @@ impl Ruleset {
     /// The rules of `instance`'s network.
     pub(crate) fn of(instance: &Instance) -> Ruleset {
         let (bridge, subnet) = (&instance.bridge, instance.subnet);
-        let loopback = Ipv4Net::LOOPBACK;
+        let loopback = IpNet::LOOPBACK_V4;
         let from = || Match::From(bridge.clone());
         let to = || Match::To(bridge.clone());
         let rule = |matches: Vec<Match>, action: Action| Rule { matches, action };
@@ -188,14 +188,6 @@ impl Ruleset {
             maps: vec![any, at],
         }
     }
-}
-
-impl Ipv4Net {
-    /// 127.0.0.0/8.
-    pub(crate) const LOOPBACK: Ipv4Net = match Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8) {
-        Some(net) => net,
-        None => unreachable!(),
-    };
 }
 
 impl Hook {

@@ -127,7 +127,7 @@ impl Host {
 
     fn publish(&mut self, plan: &EndpointPlan, bridge: u32) -> Result<()> {
         if !plan.ports.is_empty() {
-            self.nft.add_elements(&plan.table, &elements(&plan.ports, plan.address.address()))?;
+            self.nft.add_elements(&plan.table, &elements(&plan.ports, v4(plan.address.address())))?;
         }
         let port = self.route.link(&plan.link)?.ok_or_else(|| missing(&plan.link))?.index;
         // With br_netfilter a packet to a published port of its own sender is translated while it is still bridged,
@@ -148,7 +148,7 @@ impl Host {
         if endpoint.ports.is_empty() {
             return Ok(());
         }
-        self.nft.delete_elements(&endpoint.table, &elements(&endpoint.ports, endpoint.address.address()))
+        self.nft.delete_elements(&endpoint.table, &elements(&endpoint.ports, v4(endpoint.address.address())))
     }
 
     /// Removes bridge and table unless a device is connected.
@@ -183,6 +183,10 @@ impl Host {
 
 fn missing(device: &str) -> Error {
     Error::new(Kind::NotFound, "find device", device)
+}
+
+fn v4(address: std::net::IpAddr) -> std::net::Ipv4Addr {
+    if let std::net::IpAddr::V4(v4) = address { v4 } else { std::net::Ipv4Addr::UNSPECIFIED }
 }
 
 fn elements(ports: &[crate::PortMapping], target: std::net::Ipv4Addr) -> Vec<Element> {

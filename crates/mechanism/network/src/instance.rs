@@ -1,10 +1,10 @@
 //! The network of one root: names and numbers that no other root has.
 
-use crate::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use tare_model::address::IpNet;
 use tare_model::{Error, Result, error::Kind};
 
 /// The root whose bridge has the plain name.
@@ -18,7 +18,7 @@ pub struct Instance {
     /// The nftables table (family inet): `tare`, or as the bridge.
     pub table: String,
     /// The network; its host part is zero.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// The host's address on the bridge.
     pub gateway: Ipv4Addr,
     /// Largest packet, in bytes.
@@ -27,8 +27,8 @@ pub struct Instance {
 
 impl Instance {
     /// The network of the root at `root` (absolute, without links), with the first host address as gateway.
-    pub fn new(root: &Path, subnet: Ipv4Net, mtu: u32) -> Result<Self> {
-        let gateway = subnet.hosts().next().filter(|_| subnet.prefix() <= 29).ok_or_else(|| {
+    pub fn new(root: &Path, subnet: IpNet, mtu: u32) -> Result<Self> {
+        let gateway = subnet.first_host().filter(|_| subnet.prefix() <= 29).and_then(v4).ok_or_else(|| {
             Error::new(Kind::Invalid, "plan network", subnet)
                 .because("too small for a gateway and containers")
                 .hint("use a prefix length of at most 29")
@@ -51,13 +51,17 @@ impl Instance {
 ///
 /// A bridge holds at most 1,023 ports (`BR_MAX_PORTS`), so a /20 is never the limit. Each root begins at another place,
 /// because a root's subnet shows in the host's routes only while its bridge exists.
-pub fn subnet_candidates(root: &Path) -> Vec<Ipv4Net> {
+pub fn subnet_candidates(root: &Path) -> Vec<IpNet> {
     let pools = [Ipv4Addr::new(10, 112, 0, 0), Ipv4Addr::new(172, 16, 0, 0)];
     let start = if root == Path::new(DEFAULT_ROOT) { 0 } else { hash(root) % 256 };
     let nets = pools.iter().flat_map(|pool| {
         (0..256_u32).map(move |i| pool.to_bits() | (((i + start as u32) % 256) << 12)).map(Ipv4Addr::from_bits)
     });
-    nets.filter_map(|address| Ipv4Net::new(address, 20)).collect()
+    nets.filter_map(|address| IpNet::new(address.into(), 20)).collect()
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    if let IpAddr::V4(v4) = address { Some(v4) } else { None }
 }
 
 /// FNV-1a, 64 bits: names must stay the same in every later version, which std's hashers do not promise.
@@ -96,7 +100,7 @@ mod tests {
         for root in ["/var/lib/tare", "/srv/a"] {
             let all = subnet_candidates(Path::new(root));
             assert_eq!(all.len(), 512);
-            assert!(all.iter().all(|n| n.address().is_private() && n.network() == *n));
+            assert!(all.iter().all(|n| v4(n.address()).unwrap().is_private() && n.network() == *n));
             assert!(all.iter().enumerate().all(|(i, a)| all[i + 1..].iter().all(|b| !a.overlaps(*b))));
         }
         assert_eq!(subnet_candidates(Path::new("/var/lib/tare"))[0].to_string(), "10.112.0.0/20");

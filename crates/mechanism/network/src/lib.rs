@@ -21,7 +21,6 @@
 //! container ─► eth0 ─► veth ─► tare0 ─ guard (source checked) ─ forward ─ postrouting (masquerade) ─► outside
 //! ```
 
-mod address;
 mod bridge;
 mod channel;
 mod counters;
@@ -35,12 +34,12 @@ mod message;
 mod nft;
 mod ports;
 mod route;
+mod subnet;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Ipv4Net, MacAddress, Occupied, choose_subnet};
 pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointPlan};
@@ -49,3 +48,4 @@ pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
 pub use host::{Host, counters, loopback_up};
 pub use instance::{Instance, subnet_candidates};
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
+pub use subnet::{Occupied, choose_subnet};

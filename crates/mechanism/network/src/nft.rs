@@ -5,9 +5,10 @@
 use crate::channel::{Batch, Channel, Request};
 use crate::firewall::{Action, Chain, Field, Hook, Map, Match, PUBLISHED, PUBLISHED_AT, Rule, Ruleset, TARGET};
 use crate::message::{APPEND, Attributes, AttributesOf, CREATE, EXCLUSIVE, find};
-use crate::{Ipv4Net, PortMapping, Transport};
+use crate::{PortMapping, Transport};
 use rustix::io::Errno;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use tare_model::address::IpNet;
 use tare_model::{Error, Result, error::Kind};
 
 const BATCH_BEGIN: u16 = 0x10;
@@ -452,11 +453,12 @@ fn family_is(a: &mut Attributes<'_>, family: u8) {
     compare(a, EQUAL, &[family]);
 }
 
-fn address_is(a: &mut Attributes<'_>, offset: u32, operation: u32, net: Ipv4Net) {
+fn address_is(a: &mut Attributes<'_>, offset: u32, operation: u32, net: IpNet) {
     family_is(a, NFPROTO_IPV4);
     payload(a, NETWORK, offset, 4, REGISTER);
-    mask(a, net.mask().octets());
-    compare(a, operation, &net.network().address().octets());
+    let (IpAddr::V4(bits), IpAddr::V4(first)) = (net.mask(), net.first()) else { return };
+    mask(a, bits.octets());
+    compare(a, operation, &first.octets());
 }
 
 /// NFTA_CT_DREG, NFTA_CT_KEY (0 state, 2 status); any of the bits.

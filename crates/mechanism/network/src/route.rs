@@ -2,14 +2,15 @@
 //!
 //! Sources: rtnetlink(7), include/uapi/linux/{if_link.h,if_addr.h,rtnetlink.h,veth.h}.
 
+use crate::Counters;
 use crate::channel::{Batch, Channel, Request};
 use crate::message::{CREATE, EXCLUSIVE, Message, array, find, text, u32_of};
-use crate::{Counters, Ipv4Net, MacAddress};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use tare_model::Result;
+use tare_model::address::{IpNet, MacAddress};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -196,7 +197,8 @@ impl Batch {
     }
 
     /// Gives a device an address; fine if it has it.
-    pub(crate) fn add_address(&mut self, index: u32, name: &str, address: Ipv4Net) {
+    pub(crate) fn add_address(&mut self, index: u32, name: &str, address: IpNet) {
+        let (IpAddr::V4(own), IpAddr::V4(last)) = (address.address(), address.last()) else { return };
         // struct ifaddrmsg: family, prefix length, flags, scope, index
         let mut header = [AF_INET, address.prefix(), 0, 0, 0, 0, 0, 0];
         header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -209,9 +211,9 @@ impl Batch {
             fine: &[Errno::EXIST],
         };
         self.add(&request, |a| {
-            a.bytes(IFA_LOCAL, &address.address().octets());
-            a.bytes(IFA_ADDRESS, &address.address().octets());
-            a.bytes(IFA_BROADCAST, &address.last().octets());
+            a.bytes(IFA_LOCAL, &own.octets());
+            a.bytes(IFA_ADDRESS, &own.octets());
+            a.bytes(IFA_BROADCAST, &last.octets());
         });
     }
 
@@ -325,7 +327,7 @@ fn counters(value: &[u8]) -> Option<Counters> {
 /// A route to a network, or an address of the host as a /32.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) network: Ipv4Net,
+    pub(crate) network: IpNet,
     /// The number of the device; 0 for a route without one.
     pub(crate) device: u32,
     pub(crate) metric: u32,
@@ -345,7 +347,7 @@ impl Route {
             None => Ipv4Addr::UNSPECIFIED,
         };
         Some(Route {
-            network: Ipv4Net::new(destination, prefix)?,
+            network: IpNet::new(destination.into(), prefix)?,
             device: find(attributes, RTA_OIF).and_then(u32_of).unwrap_or(0),
             metric: find(attributes, RTA_PRIORITY).and_then(u32_of).unwrap_or(0),
         })

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
 use tare_model::Kind;
+use tare_model::address::IpNet;
 
 const HOST_OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -43,7 +44,7 @@ impl Lab {
         command(&["ip", "addr", "add", "198.51.100.1/24", "dev", "up0"]);
         command(&["ip", "link", "set", "up0", "up"]);
         let plan = EndpointPlan {
-            address: Ipv4Net::new(OUTSIDE, 24).unwrap(),
+            address: IpNet::new(OUTSIDE.into(), 24).unwrap(),
             gateway: None,
             ..EndpointPlan::new(&uplink, 1, OUTSIDE, vec![])
         };
@@ -68,7 +69,8 @@ impl Lab {
 
 impl Container {
     fn address(&self) -> Ipv4Addr {
-        self.endpoint.address.address()
+        let IpAddr::V4(v4) = self.endpoint.address.address() else { panic!() };
+        v4
     }
 
     /// Listens on `port` in the container.

@@ -7,55 +7,9 @@
 use crate::Store;
 use crate::db::{Durability, State as _, boot_id};
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr};
+use tare_model::address::{IpNet, address_of as address_from, number};
 use tare_model::{Error, Kind, Result};
-
-/// A subnet, as `10.1.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// An address in it.
-    pub address: IpAddr,
-    /// Bits of the network part.
-    pub prefix: u8,
-}
-
-impl Cidr {
-    /// The first and the last address, as numbers.
-    fn range(self) -> (u128, u128) {
-        let bits = width(self.address);
-        let host = u128::MAX.checked_shr(128 - (bits - u32::from(self.prefix).min(bits))).unwrap_or(0);
-        let first = number(self.address) & !host;
-        (first, first | host)
-    }
-
-    /// Whether the address lies in it.
-    pub fn contains(self, address: IpAddr) -> bool {
-        let (first, last) = self.range();
-        width(address) == width(self.address) && (first..=last).contains(&number(address))
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let parsed = text.split_once('/').and_then(|(a, p)| {
-            let address: IpAddr = a.parse().ok()?;
-            let prefix: u8 = p.parse().ok()?;
-            (u32::from(prefix) <= width(address)).then_some(Cidr { address, prefix })
-        });
-        parsed.ok_or_else(|| {
-            Error::new(Kind::Invalid, "parse subnet", format!("{text:?}")).because("expected ADDRESS/BITS")
-        })
-    }
-}
 
 /// A wish for one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +17,7 @@ pub struct AddressRequest {
     /// The network's name.
     pub network: String,
     /// Where addresses come from.
-    pub pool: Cidr,
+    pub pool: IpNet,
     /// Never handed out (gateway, …). The pool's first and, in IPv4, last address never are either.
     pub exclude: Vec<IpAddr>,
     /// This one and no other.
@@ -212,7 +166,7 @@ fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Re
 fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
     let (first, last) = request.pool.range();
     let reserved = reserved(request);
-    let at = |n: u128| address_from(n, request.pool.address);
+    let at = |n: u128| address_from(n, request.pool.address());
     let bounds = (&request.network, bytes(at(first)), bytes(at(last)));
     let length = "length(address) = length(?2)";
     let highest: Option<Vec<u8>> = tx
@@ -257,30 +211,11 @@ fn reserved(request: &AddressRequest) -> Vec<u128> {
     // RFC 3021: a /31 has neither a network nor a broadcast address; a /32 is one host.
     if last - first > 1 {
         reserved.push(first);
-        if request.pool.address.is_ipv4() {
+        if request.pool.is_ipv4() {
             reserved.push(last);
         }
     }
     reserved
-}
-
-fn width(address: IpAddr) -> u32 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => u128::from(u32::from(a)),
-        IpAddr::V6(a) => u128::from(a),
-    }
-}
-
-/// The address of the same family as `like`.
-fn address_from(n: u128, like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(n).unwrap_or(u32::MAX))),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(n)),
-    }
 }
 
 fn bytes(address: IpAddr) -> Vec<u8> {

@@ -44,7 +44,7 @@ mod tree;
 mod usage;
 mod volume;
 
-pub use address::{AddressRequest, AddressRow, Cidr};
+pub use address::{AddressRequest, AddressRow};
 pub use blob::BlobWriter;
 pub use check::Finding;
 pub use collect::Collected;

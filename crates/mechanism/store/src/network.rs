@@ -1,11 +1,12 @@
 //! Networks' rows.
 
+use crate::Store;
 use crate::db::{Durability, State as _};
 use crate::rows::{labels_of, labels_text, short};
-use crate::{Cidr, Store};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 
 /// A network.
@@ -16,7 +17,7 @@ pub struct NetworkRow {
     /// `bridge`, …
     pub driver: String,
     /// Where its addresses come from.
-    pub subnet: Option<Cidr>,
+    pub subnet: Option<IpNet>,
     /// The host's address in it.
     pub gateway: Option<IpAddr>,
     /// Free-form labels.
