@@ -4,7 +4,8 @@
 //
 // CPU_FILE is the box's cpuacct.usage (cgroup v1) or cpu.stat (v2). Rests, runs the command, and then waits until the box is quiet
 // again (not with -s), so that what daemons and supervisors do after the answer counts too. Prints on descriptor 9:
-// wall, processor time (both in microseconds), peak resident size of the command (KiB), wait status.
+// wall, processor time (both in microseconds), peak resident size of the command (KiB), wait status, and when it was started
+// (microseconds of CLOCK_MONOTONIC).
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
@@ -68,6 +69,6 @@ int main(int count, char **arguments) {
   if (wait4(child, &status, 0, &usage) < 0) { perror("sample: wait"); return 125; }
   double wall = microseconds() - start;
   if (settle) wait_until_quiet(file);
-  dprintf(9, "%.1f %.1f %ld %d\n", wall, cpu_used(file) - cpu, usage.ru_maxrss, status);
+  dprintf(9, "%.1f %.1f %ld %d %.1f\n", wall, cpu_used(file) - cpu, usage.ru_maxrss, status, start);
   return 0;
 }

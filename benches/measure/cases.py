@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import network
 import oci
 from census import census, left_over, processes
 from peers import DOCKER, ENGINES, PODMAN, TARE, Engine, floor_exec, floor_run, runtime_bundles, runtime_run
@@ -133,4 +134,4 @@ def memory_of(pids) -> dict[str, dict[str, float]]:
     }
 
 
-CASES = oci.CASES | {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}
+CASES = oci.CASES | network.CASES | {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}

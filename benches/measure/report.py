@@ -1,5 +1,6 @@
 """Results as a table for the terminal, and as the tables of SPECIFICATION.md."""
 
+import network_report
 from sampling import QUANTITIES
 
 COMMAND = "`benches/run {}`"
@@ -13,6 +14,8 @@ def table(case: str, title: str, rows: dict) -> str:
                 f"  {name:22} {row['containers']} started in {row['start_s']:.1f} s, removed in {row['remove_s']:.1f} s, "
                 f"failures {row['failures']}, left {row['left'] or 'nothing'} {row['errors'].strip()}"
             )
+    elif case.startswith("net-"):
+        lines += network_report.terminal(rows)
     elif case == "oci-small":
         lines += [f"  {name:22} {row['runs']} of {row['of']} run" for name, row in rows.items()]
     elif case == "memory":
@@ -85,6 +88,8 @@ def specification(results: dict) -> str:
         *memory_lines(cases.get("memory", {})),
         "",
         *runtime_lines(cases),
+        "",
+        *network_report.specification(cases),
     ]
     return "\n".join(out) + "\n"
 

@@ -43,19 +43,19 @@ class Command:
         return done.stdout.strip()
 
 
-def sample(command: Command, rest_ms: int = REST_MS, settle: bool = True) -> dict[str, float]:
+def sample(command: Command, rest_ms: int = REST_MS, settle: bool = True) -> dict[str, float | str]:
     """One run: wall and processor time in ms (the latter of all that it sets off, if it may settle), peak resident size of the
-    command in MB."""
+    command in MB; also when it was started (ms of the monotonic clock), and what it printed."""
     helper = [str(BENCH / "sample"), "-r", str(rest_ms)]
     if not settle:
         helper += ["-s"]
     if command.view:
         helper += ["-m", str(view(command.view))]
     read, write = os.pipe()
-    with tempfile.TemporaryFile() as errors, open(os.devnull, "r+b") as null:
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output, open(os.devnull, "rb") as null:
         actions = [
             (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
-            (os.POSIX_SPAWN_DUP2, null.fileno(), 1),
+            (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
             (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
             (os.POSIX_SPAWN_DUP2, write, 9),
         ]
@@ -65,11 +65,19 @@ def sample(command: Command, rest_ms: int = REST_MS, settle: bool = True) -> dic
         os.waitpid(pid, 0)
         with os.fdopen(read) as answer:
             fields = answer.read().split()
-        if len(fields) != 4 or fields[3] != "0":
+        output.seek(0)
+        printed = output.read().decode(errors="replace")
+        if len(fields) != 5 or fields[3] != "0":
             errors.seek(0)
             message = errors.read().decode(errors="replace")[-600:]
             raise SystemExit(f"benches: {' '.join(command.arguments)}: {fields[3:] or 'not run'}: {message}")
-    return {"wall": float(fields[0]) / 1e3, "cpu": float(fields[1]) / 1e3, "rss": int(fields[2]) * 1024 / 1e6}
+    return {
+        "wall": float(fields[0]) / 1e3,
+        "cpu": float(fields[1]) / 1e3,
+        "rss": int(fields[2]) * 1024 / 1e6,
+        "start": float(fields[4]) / 1e3,
+        "printed": printed,
+    }
 
 
 def summary(values: list[float]) -> dict[str, float]:
