@@ -9,15 +9,23 @@
 //!   2 stdin ends                               18 exit: JSON of Exit; the last message
 //!   3 resize: rows, columns (u16 LE)           32 started: JSON of Start (start's own socket only)
 //!   4 signal: number (i32 LE)                  33 failed: JSON of Error (start's own socket only)
+//!   5 control: last (0, 1), a piece of the     34 answer: last (0, 1), a piece of the JSON of
+//!     JSON of a supervise::control::Request       Result<supervise::control::Done, Error>
 //! ```
+//!
+//! A request may be longer than a packet, so it comes in pieces; it is acted upon with its last one. One is answered
+//! before the next is read.
 
 use crate::view::Exit;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tare_model::{Error, Kind, Result};
 
 pub(crate) const HELLO: u8 = 0;
@@ -25,11 +33,13 @@ pub(crate) const STDIN: u8 = 1;
 pub(crate) const STDIN_END: u8 = 2;
 pub(crate) const RESIZE: u8 = 3;
 pub(crate) const SIGNAL: u8 = 4;
+pub(crate) const CONTROL: u8 = 5;
 pub(crate) const STDOUT: u8 = 16;
 pub(crate) const STDERR: u8 = 17;
 pub(crate) const EXIT: u8 = 18;
 pub(crate) const STARTED: u8 = 32;
 pub(crate) const FAILED: u8 = 33;
+pub(crate) const ANSWER: u8 = 34;
 
 /// The client wants the container's output.
 pub(crate) const WANTS_OUTPUT: u8 = 1;
@@ -40,6 +50,9 @@ pub(crate) const SENDS_INPUT: u8 = 2;
 pub(crate) const CHUNK: usize = 16 * 1024;
 /// Room for the longest packet: an error with long paths.
 pub(crate) const PACKET: usize = 64 * 1024;
+
+/// Most bytes of a request or an answer: more than a container with all 65,535 ports published would need.
+pub(crate) const LONGEST: usize = 16 << 20;
 
 /// What a supervisor tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +134,56 @@ impl Attachment {
         }
     }
 
+    /// Asks the supervisor for a change, and waits for its answer, for so long at most.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` if it does not answer in time: whether it will still act is not known then.
+    /// `Kind::State` if the container ended meanwhile.
+    pub(crate) fn ask<Q: Serialize, A: serde::de::DeserializeOwned>(
+        &self,
+        request: &Q,
+        patience: Duration,
+    ) -> Result<A> {
+        let end = Instant::now() + patience;
+        let text = serde_json::to_vec(request)
+            .map_err(|e| Error::new(Kind::Invalid, "ask", "the container's supervisor").because(e))?;
+        for packet in pieces(CONTROL, &text) {
+            self.send(&packet)?;
+        }
+        let mut answer = Vec::new();
+        loop {
+            self.await_packet(end)?;
+            let Some(packet) = self.packet()? else { return Err(ended()) };
+            match &packet[..] {
+                [ANSWER, last, piece @ ..] => {
+                    answer.extend_from_slice(piece);
+                    if *last != 0 {
+                        return decode::<Result<A>>(&answer)?;
+                    }
+                }
+                [EXIT, ..] => return Err(ended()),
+                _ => {}
+            }
+        }
+    }
+
+    fn await_packet(&self, end: Instant) -> Result<()> {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) => {
+                    return Err(Error::new(Kind::Unavailable, "ask", "the container's supervisor")
+                        .because("it does not answer")
+                        .hint("it may be stopped, or of an older version: restart the container"));
+                }
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("wait for", "the container's supervisor", e)),
+            }
+        }
+    }
+
     fn packet(&self) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; PACKET];
         loop {
@@ -183,6 +246,19 @@ impl Attachment {
             }
         }
     }
+}
+
+/// The packets that carry a text: kind, whether it is the last one, a piece.
+pub(crate) fn pieces(kind: u8, text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut chunks = text.chunks(CHUNK - 1).peekable();
+    std::iter::from_fn(move || {
+        let piece = chunks.next()?;
+        Some([&[kind, u8::from(chunks.peek().is_none())], piece].concat())
+    })
+}
+
+fn ended() -> Error {
+    Error::new(Kind::State, "ask", "the container's supervisor").because("the container has ended")
 }
 
 /// The address of the socket `attach` in an open directory.

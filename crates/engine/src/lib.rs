@@ -17,6 +17,7 @@ mod info;
 mod init;
 mod instruction;
 mod lifecycle;
+mod live;
 mod logs;
 mod namespaces;
 mod network;

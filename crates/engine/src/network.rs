@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Keeps whoever connects apart from whoever removes the bridge.
-    fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    pub(crate) fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
         record::make_private(&self.config.run)?;
         let path = self.config.run.join("network.lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;

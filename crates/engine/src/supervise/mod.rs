@@ -9,15 +9,20 @@
 //! container's stdout, stderr or terminal ──► log
 //!                                        └─► every attached client that wants output
 //! any attached client's input ──► container's stdin or terminal
+//! any client's request ──► control: networks and published ports, changed while it runs
 //! ```
 
+pub(crate) mod control;
 mod log;
 mod peer;
 
-use crate::attach::{CHUNK, EXIT, RESIZE, SENDS_INPUT, SIGNAL, STDERR, STDIN, STDIN_END, STDOUT, WANTS_OUTPUT};
+use crate::attach::{
+    self, ANSWER, CHUNK, CONTROL, EXIT, RESIZE, SENDS_INPUT, SIGNAL, STDERR, STDIN, STDIN_END, STDOUT, WANTS_OUTPUT,
+};
 use crate::lifecycle::Held;
 use crate::view::Exit;
 use crate::{Config, Engine, time};
+use control::Live;
 use log::Log;
 use peer::Peer;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -89,7 +94,10 @@ pub fn supervise(handover: &str) -> Result<()> {
             out
         }
     };
+    let lock = adopt(handover.lock)?;
+    let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     let mut supervisor = Supervisor {
+        live: Live::new(&engine, &handover.id, ports),
         pidfd: adopt(handover.pidfd)?,
         signals,
         listen: Some(adopt(handover.listen)?),
@@ -107,9 +115,8 @@ pub fn supervise(handover: &str) -> Result<()> {
         stop_timeout: Duration::from_secs(handover.stop_timeout.into()),
         kill_at: None,
     };
-    let lock = adopt(handover.lock)?;
-    let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     let status = supervisor.watch();
+    let ports = supervisor.live.let_go();
     engine.finish(&handover.id, status, Held { lock, ports }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());
@@ -122,7 +129,8 @@ struct Output {
     ended: bool,
 }
 
-struct Supervisor {
+struct Supervisor<'a> {
+    live: Live<'a>,
     pidfd: OwnedFd,
     signals: OwnedFd,
     listen: Option<OwnedFd>,
@@ -156,7 +164,7 @@ enum Source {
 /// another PID namespace than its own) may go on writing for ever.
 const LAST_CHUNKS: usize = 256;
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Relays until the first process has ended and its output is read.
     fn watch(&mut self) -> Exit {
         for fd in self.outputs.iter().map(|o| o.fd.as_fd()).chain(self.stdin.iter().map(AsFd::as_fd)) {
@@ -215,8 +223,9 @@ impl Supervisor {
             polled.push(PollFd::new(fd, PollFlags::OUT));
         }
         for (i, c) in self.clients.iter().enumerate() {
-            // While input waits to be written, nobody is asked for more.
-            let mut flags = if self.unwritten.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+            // While input waits to be written, nobody is asked for more; requests have nothing to do with that.
+            let reads = self.unwritten.is_empty() || !c.may_send_input();
+            let mut flags = if reads { PollFlags::IN } else { PollFlags::empty() };
             flags.set(PollFlags::OUT, c.is_congested());
             sources.push(Source::Client(i));
             polled.push(PollFd::from_borrowed_fd(c.fd(), flags));
@@ -288,6 +297,11 @@ impl Supervisor {
                     };
                     let _ = rustix::termios::tcsetwinsize(master, size);
                 }
+            }
+            [CONTROL, last, ref piece @ ..] => {
+                let Some(request) = client.gather(last != 0, piece) else { return };
+                let answer = self.live.answer(&request);
+                attach::pieces(ANSWER, &answer).for_each(|packet| client.send(&packet));
             }
             [SIGNAL, a, b, c, d] => {
                 let _ = tare_kernel::process::pidfd_signal(self.pidfd.as_fd(), i32::from_le_bytes([a, b, c, d]));

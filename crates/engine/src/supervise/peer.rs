@@ -1,6 +1,6 @@
 //! One connected client.
 
-use crate::attach::{HELLO, SENDS_INPUT, STDIN, STDIN_END, WANTS_OUTPUT};
+use crate::attach::{HELLO, LONGEST, SENDS_INPUT, STDIN, STDIN_END, WANTS_OUTPUT};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -14,12 +14,14 @@ pub(super) struct Peer {
     /// Packets that it did not take yet. One while the container runs, as nothing is read for it meanwhile; at the end
     /// all that there was.
     unsent: VecDeque<Vec<u8>>,
+    /// The pieces of a request that is not whole yet.
+    request: Vec<u8>,
     open: bool,
 }
 
 impl Peer {
     pub(super) fn new(fd: OwnedFd, flags: Option<u8>) -> Self {
-        Peer { fd, flags, unsent: VecDeque::new(), open: true }
+        Peer { fd, flags, unsent: VecDeque::new(), request: Vec::new(), open: true }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -36,6 +38,22 @@ impl Peer {
 
     pub(super) fn wants_output(&self) -> bool {
         self.open && self.flags.is_some_and(|f| f & WANTS_OUTPUT != 0)
+    }
+
+    /// Whether what it sends may be input: then nothing is read from it while there is input to be written.
+    pub(super) fn may_send_input(&self) -> bool {
+        self.flags.is_some_and(|f| f & SENDS_INPUT != 0)
+    }
+
+    /// Takes one piece of a request; the whole of it with the last one.
+    pub(super) fn gather(&mut self, last: bool, piece: &[u8]) -> Option<Vec<u8>> {
+        if self.request.len() + piece.len() > LONGEST {
+            self.open = false;
+            self.request = Vec::new();
+            return None;
+        }
+        self.request.extend_from_slice(piece);
+        last.then(|| std::mem::take(&mut self.request))
     }
 
     pub(super) fn send(&mut self, packet: &[u8]) {

@@ -151,6 +151,20 @@ impl Host {
         self.nft.delete_elements(&endpoint.table, &elements(&endpoint.ports, v4(endpoint.address.address())))
     }
 
+    /// Publishes again what of an endpoint's ports others have withdrawn; how many they were. The table must be there
+    /// ([`Host::ensure_bridge`]). Fine to repeat.
+    pub fn restore(&mut self, endpoint: &Endpoint) -> Result<usize> {
+        if endpoint.ports.is_empty() {
+            return Ok(0);
+        }
+        let missing =
+            self.nft.missing_elements(&endpoint.table, &elements(&endpoint.ports, v4(endpoint.address.address())))?;
+        if !missing.is_empty() {
+            self.nft.add_elements(&endpoint.table, &missing)?;
+        }
+        Ok(missing.len())
+    }
+
     /// Removes bridge and table unless a device is connected.
     ///
     /// A container's device is connected until some 15 ms after its namespace's end. Blocks for some 60 ms where it

@@ -229,6 +229,13 @@ impl Channel {
         result
     }
 
+    /// Those of `elements` that are not there as they should be.
+    pub(crate) fn missing_elements(&mut self, table: &str, elements: &[Element]) -> Result<Vec<Element>> {
+        let there = self.values(table, elements)?;
+        let is_there = |e: &Element| there.iter().any(|(found, value)| found == e && e.value() == *value);
+        Ok(elements.iter().filter(|e| !is_there(e)).copied().collect())
+    }
+
     /// Those of `elements` whose keys are in the maps, with the values found there.
     fn values(&mut self, table: &str, elements: &[Element]) -> Result<Vec<(Element, Vec<u8>)>> {
         let mut found = Vec::new();
