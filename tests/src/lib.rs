@@ -17,6 +17,7 @@ mod busybox;
 mod census;
 pub mod docs;
 mod host;
+pub mod lan;
 pub mod oci;
 mod probe;
 mod process;

@@ -1,0 +1,8 @@
+//! The network: who has which address, who reaches whom, by which name and through which port.
+//!
+//! Everything happens in network namespaces of the tests' own: [`tare_tests::lan`] draws them.
+
+mod addresses;
+mod drivers;
+mod isolation;
+mod publish;
