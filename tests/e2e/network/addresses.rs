@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use tare_tests::lan::{HOST, Lan, fetch, program};
-use tare_tests::{Running, Tree, command, eventually};
+use tare_tests::{Tree, command, eventually};
 
 #[test]
 fn a_container_has_an_address_a_route_and_a_way_out() {
@@ -58,33 +58,10 @@ fn files_are_fetched_from_outside_whole() {
 
 #[test]
 fn the_files_of_the_network_say_what_is_so() {
-    let net = Lan::new();
-    let plain = net.host.command(&[
-        "run",
-        "--rm",
-        "--hostname",
-        "me",
-        "busybox",
-        "sh",
-        "-c",
-        "cat /etc/hosts /etc/resolv.conf /etc/hostname; ip -4 -o addr show dev eth0",
-    ]);
-    // With a resolver's file of our own, in a mount namespace.
-    let resolv = net.host.scratch("resolv.conf");
-    std::fs::write(
-        &resolv,
-        "# comment\nsearch example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.53\noptions edns0\n",
-    )
-    .unwrap();
-    let mut enter = command("nsenter");
-    enter.arg(format!("--net=/run/netns/{}", net.inside.name())).args([
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        "mount --bind \"$0\" \"$(readlink -f /etc/resolv.conf)\" && exec \"$@\"",
-    ]);
-    let out = Running::start(enter.arg(&resolv).arg(plain.get_program()).args(plain.get_args()), None).wait();
+    let mut net = Lan::new();
+    net.resolver("# comment\nsearch example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.53\noptions edns0\n");
+    let script = "cat /etc/hosts /etc/resolv.conf /etc/hostname; ip -4 -o addr show dev eth0";
+    let out = net.run(&["run", "--rm", "--hostname", "me", "busybox", "sh", "-c", script]);
     assert_eq!(out.code, 0, "{}", out.stderr);
     let address = out.stdout.rsplit("inet ").next().unwrap().split('/').next().unwrap();
     assert!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use tare_tests::lan::{HOST, Lan, fetch, program};
-use tare_tests::{Running, command, eventually};
+use tare_tests::{Running, eventually};
 
 #[test]
 fn published_ports_are_reached_from_everywhere() {
@@ -82,9 +82,7 @@ fn a_port_in_use_is_refused_and_its_holder_named() {
     assert!(out.stderr.contains("8080") && out.stderr.contains("container web has published"), "{}", out.stderr);
     assert!(out.stderr.contains("hint: choose another host port"), "{}", out.stderr);
     // A program of the host.
-    let mut listen = command("nsenter");
-    listen.arg(format!("--net=/run/netns/{}", net.inside.name()));
-    let _listener = Running::start(listen.args(["busybox", "nc", "-l", "-p", "8081"]), None);
+    let _listener = Running::start(&mut net.inside.command(&["busybox", "nc", "-l", "-p", "8081"]), None);
     assert!(eventually(Duration::from_secs(5), || net.inside.on(&["ss", "-tln"]).stdout.contains(":8081")));
     let out = net.run(&["run", "--rm", "--name", "late", "-p", "8081:80", "busybox", "true"]);
     assert_eq!(out.code, 125);
