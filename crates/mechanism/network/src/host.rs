@@ -18,7 +18,7 @@ const DEFAULT_MTU: u32 = 1500;
 /// Sysctls are read and written through /proc of the calling thread, so it is used by the thread that opened it.
 #[derive(Debug)]
 pub struct Host {
-    route: Channel,
+    pub(crate) route: Channel,
     nft: Channel,
     /// The bridge last seen, so that one run asks for it once.
     bridge: Option<(String, u32)>,

@@ -30,8 +30,10 @@ mod firewall;
 mod holder;
 mod host;
 mod instance;
+mod macvlan;
 mod message;
 mod nft;
+mod phys;
 mod ports;
 mod route;
 mod subnet;
@@ -39,6 +41,7 @@ mod subnet;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};
 pub use counters::Counters;
@@ -47,5 +50,8 @@ pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, 
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
 pub use host::{Host, counters, loopback_up};
 pub use instance::{Instance, subnet_candidates};
+pub use macvlan::{IpvlanMode, MacvlanMode};
+pub use phys::{Kept, LentDevice, Returned};
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
 pub use subnet::{Occupied, choose_subnet};
+pub use traffic::{LEAST_RATE, Rate};
