@@ -192,7 +192,7 @@ fn run_config(record: &Record) -> RunConfig {
         config.stop_signal = Some(signal.clone());
     }
     config.labels.extend(r.labels.clone());
-    let published = r.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol));
+    let published = r.ports.iter().map(|p| format!("{}/{}", p.container_port, p.transport));
     config.exposed_ports.extend(r.expose.iter().cloned().chain(published).map(|p| (p, Empty {})));
     let anonymous = r.mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume { name: None, .. }));
     config.volumes.extend(anonymous.map(|m| (m.target.clone(), Empty {})));
@@ -220,7 +220,7 @@ mod tests {
             hostname: String::new(),
             stop_signal: 15,
             mounts: Vec::new(),
-            address: None,
+            leases: Vec::new(),
             capabilities: 0,
             ids: None,
         }

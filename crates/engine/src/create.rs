@@ -83,10 +83,17 @@ impl Engine {
             self.store.remove_container_dir(&id)
         });
         record.request.name = Some(reserved.name);
-        record.address = reserved.addresses.iter().find_map(|a| match a {
-            std::net::IpAddr::V4(v4) => Some(*v4),
-            std::net::IpAddr::V6(_) => None,
-        });
+        record.leases = network
+            .iter()
+            .map(|network| {
+                let v4 = reserved.addresses.iter().find_map(|a| match a {
+                    std::net::IpAddr::V4(v4) => Some(*v4),
+                    std::net::IpAddr::V6(_) => None,
+                });
+                let mac = v4.map(|a| tare_model::address::MacAddress::of(a.into()));
+                crate::record::Lease { network: network.bridge.clone(), v4, v6: None, mac }
+            })
+            .collect();
         self.fault("reserve")?;
         let choosing = self.choose_ids(&mut record)?;
         if matches!(record.request.source, Source::Image(_)) {
@@ -149,7 +156,7 @@ impl Engine {
             cwd: working_directory(request, &defaults)?,
             stop_signal: stop_signal.map_or(Ok(15), crate::signal::parse)?,
             mounts: mounts(request, &defaults)?,
-            address: None,
+            leases: Vec::new(),
             capabilities: capabilities.0,
             ids: None,
             request: request.clone(),
@@ -291,10 +298,8 @@ impl Record {
             supervisor_pid: None,
             started_at: None,
             exit: None,
-            address: None,
-            prefix_len: None,
-            gateway: None,
-            mac: None,
+            networks: Vec::new(),
+            enter_network: None,
             ports: Vec::new(),
             mounts: self.mounts.iter().map(Mounted::view).collect(),
             lowers: lowers.iter().map(|p| p.display().to_string()).collect(),

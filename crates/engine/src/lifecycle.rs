@@ -254,7 +254,7 @@ impl Engine {
             let _ = self.kill_cgroup(&status.cgroup);
         }
         exit.oom_killed = self.layout().and_then(|l| cgroup::oom_kills(l, &status.cgroup)).is_ok_and(|n| n > 0);
-        if let Some(endpoint) = &status.endpoint {
+        for endpoint in &status.endpoints {
             let _ = self.unpublish(endpoint);
         }
         drop(ports);
@@ -267,7 +267,7 @@ impl Engine {
         // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
         // container, the files by gc.
         let _ = self.remove_cgroup(id);
-        if let Some(endpoint) = &status.endpoint {
+        for endpoint in &status.endpoints {
             let _ = self.await_device(endpoint);
         }
         if released {
@@ -277,7 +277,7 @@ impl Engine {
         let _ = dirs.remove_run();
         // Whoever waits for the container to be gone need not wait for the bridge, which lingers.
         drop(lock);
-        if status.endpoint.is_some() {
+        if !status.endpoints.is_empty() {
             let _ = self.release_bridge();
         }
     }

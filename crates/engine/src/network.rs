@@ -74,7 +74,7 @@ impl Engine {
 
     /// Plans the endpoint of a container; the same for every start.
     pub(crate) fn endpoint_plan(&self, record: &Record, ports: Vec<PortMapping>) -> Result<EndpointPlan> {
-        let address = record.address.ok_or_else(|| {
+        let address = record.leases.first().and_then(|l| l.v4).ok_or_else(|| {
             Error::new(Kind::Corrupt, "plan network", &record.id).because("the container has no address")
         })?;
         let mut token = [0u8; 8];
@@ -111,8 +111,9 @@ impl Engine {
 
     /// A running container of this root that has published one of these ports.
     fn publisher(&self, wanted: &[PortMapping]) -> Option<String> {
-        let overlap =
-            |a: Ipv4Addr, b: Option<Ipv4Addr>| a.is_unspecified() || b.is_none_or(|b| b.is_unspecified() || a == b);
+        let overlap = |a: Option<IpAddr>, b: Option<Ipv4Addr>| {
+            a.is_none() || b.is_none_or(|b| b.is_unspecified() || a == Some(b.into()))
+        };
         let has = |p: &Port| wanted.iter().any(|w| w.host_port == p.host_port && overlap(p.host_ip, w.host_ip));
         let running = self.containers(false).ok()?;
         running.into_iter().find(|c| c.ports.iter().any(has)).map(|c| c.name)
@@ -169,7 +170,7 @@ impl Engine {
     /// The container's own /etc files, written into a directory of it. Not the run directory: whoever is root inside can
     /// make them as large as he likes, and what is below /run is the whole host's memory.
     pub(crate) fn write_etc(&self, record: &Record, dir: &std::path::Path) -> Result<()> {
-        let own = record.address.map(IpAddr::V4);
+        let own = record.leases.iter().find_map(|l| l.v4).map(IpAddr::V4);
         let host_network = record.request.network == NetworkMode::Host;
         let host_text = |path: &str| crate::config::read_or_empty(std::path::Path::new(path));
         let resolv = host_text("/etc/resolv.conf");
@@ -206,16 +207,20 @@ pub(crate) fn port_mappings(record: &Record) -> Result<Vec<PortMapping>> {
         .request
         .ports
         .iter()
-        .map(|p| match p.protocol.as_str() {
-            "tcp" => Ok(PortMapping {
-                host_ip: p.host_ip,
-                host_port: p.host_port.unwrap_or(0),
-                container_port: p.container_port,
-                transport: Transport::Tcp,
-            }),
-            other => Err(Error::new(Kind::Unsupported, "publish port", p.container_port)
-                .because(format!("protocol {other} is not supported yet"))
-                .hint("only tcp ports can be published")),
+        .map(|p| {
+            let refuse =
+                |why: String| Err(Error::new(Kind::Unsupported, "publish port", p.container_port).because(why));
+            let host_ip = match p.host_ip {
+                None => None,
+                Some(IpAddr::V4(v4)) => Some(v4),
+                Some(v6) => return refuse(format!("{v6} is not an IPv4 address")),
+            };
+            if p.transport != Transport::Tcp {
+                return refuse(format!("protocol {} cannot be published", p.transport));
+            }
+            let (container_port, transport) = (p.container_port, p.transport);
+            let host_port = p.host_ports.map_or(0, |(first, _)| first);
+            Ok(PortMapping { host_ip, host_port, container_port, transport })
         })
         .collect()
 }
@@ -225,10 +230,10 @@ pub(crate) fn port_views(ports: &[PortMapping]) -> Vec<Port> {
     ports
         .iter()
         .map(|p| Port {
-            host_ip: p.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            host_ip: p.host_ip.map(IpAddr::V4),
             host_port: p.host_port,
             container_port: p.container_port,
-            protocol: "tcp".to_owned(),
+            transport: p.transport,
         })
         .collect()
 }

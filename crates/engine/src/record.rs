@@ -20,9 +20,10 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tare_model::address::MacAddress;
 use tare_model::id_map::IdMaps;
 use tare_model::image::RunConfig;
 use tare_model::{Context, Digest, Error, Kind, Result};
@@ -46,14 +47,28 @@ pub(crate) struct Record {
     pub(crate) hostname: String,
     pub(crate) stop_signal: i32,
     pub(crate) mounts: Vec<Mounted>,
-    /// Address leased at creation, kept until removal.
+    /// Its places in networks, in the order of the request's attachments; kept until removal.
     #[serde(default)]
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) leases: Vec<Lease>,
     /// Capability mask of the bounding set.
     pub(crate) capabilities: u64,
     /// Its ids, if it has a user namespace of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ids: Option<IdMaps>,
+}
+
+/// What a container has of one network from its creation, or from being connected, to its removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// The network's id.
+    pub(crate) network: String,
+    #[serde(default)]
+    pub(crate) v4: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub(crate) v6: Option<Ipv6Addr>,
+    /// Absent where the device brings its own.
+    #[serde(default)]
+    pub(crate) mac: Option<MacAddress>,
 }
 
 /// One mount, its source decided.
@@ -89,10 +104,9 @@ pub(crate) struct Status {
     pub(crate) supervisor_start: u64,
     pub(crate) started_at: String,
     pub(crate) cgroup: String,
+    /// In the order in which they were connected.
     #[serde(default)]
-    pub(crate) endpoint: Option<tare_network::Endpoint>,
-    #[serde(default)]
-    pub(crate) mac: Option<String>,
+    pub(crate) endpoints: Vec<tare_network::Endpoint>,
     #[serde(default)]
     pub(crate) ports: Vec<Port>,
     #[serde(default)]

@@ -96,13 +96,21 @@ impl Engine {
         view.started_at = Some(status.started_at);
         view.exit = None;
         view.ports = status.ports;
-        view.mac = status.mac;
         view.warnings = status.warnings;
-        if status.endpoint.is_some() {
-            let instance = self.bridge_instance()?;
-            view.address = record.address;
-            view.prefix_len = Some(instance.subnet.prefix());
-            view.gateway = Some(instance.gateway);
+        if record.request.network != crate::request::NetworkMode::Host {
+            view.enter_network = Some(format!("nsenter -t {} -n", status.pid));
+        }
+        for (lease, endpoint) in record.leases.iter().zip(status.endpoints) {
+            view.networks.push(crate::view::NetworkView {
+                name: "bridge".to_owned(),
+                id: lease.network.clone(),
+                interface: endpoint.interface,
+                link: Some(endpoint.link),
+                addresses: vec![endpoint.address],
+                gateways: endpoint.gateway.map(std::net::IpAddr::V4).into_iter().collect(),
+                mac: Some(endpoint.mac),
+                aliases: Vec::new(),
+            });
         }
         Ok(())
     }
@@ -212,12 +220,12 @@ impl Engine {
         let mut failures = Vec::new();
         let mut note = |r: Result<()>| failures.extend(r.err());
         note(self.kill_cgroup(&status.cgroup));
-        if let Some(endpoint) = &status.endpoint {
+        for endpoint in &status.endpoints {
             note(self.unpublish(endpoint));
             note(self.await_device(endpoint));
         }
         note(self.remove_cgroup(id));
-        if record.is_none_or(|r| r.address.is_some()) {
+        if record.is_none_or(|r| !r.leases.is_empty()) {
             note(self.release_bridge_of(record));
         }
         failures

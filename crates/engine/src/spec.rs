@@ -114,7 +114,7 @@ fn namespaces(record: &Record, facts: &Facts) -> Vec<LinuxNamespace> {
     };
     let network = match r.network {
         NetworkMode::Host => None,
-        NetworkMode::Container(_) => joined(NamespaceKind::Network, facts),
+        NetworkMode::Container(_) | NetworkMode::Path(_) => joined(NamespaceKind::Network, facts),
         NetworkMode::Bridge | NetworkMode::None => own(NamespaceKind::Network),
     };
     // A container in another's network has its host name too, unless told otherwise.

@@ -391,13 +391,12 @@ impl Engine {
         match prepared.record.request.network {
             NetworkMode::Bridge => {
                 let plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
-                prepared.status.mac = Some(plan.mac.to_string());
                 let endpoint = self.connect(&plan, &open()?)?;
-                prepared.status.endpoint = Some(endpoint);
+                prepared.status.endpoints = vec![endpoint];
                 prepared.dirs.write_status(&prepared.status)
             }
             // A network namespace of its own has its loopback device up from the first step on.
-            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => Ok(()),
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => Ok(()),
         }
     }
 
@@ -492,6 +491,9 @@ impl Engine {
             if r.uts == NamespaceMode::Private {
                 join(NamespaceKind::Uts, &mode, "uts")?;
             }
+        }
+        if let NetworkMode::Path(path) = &r.network {
+            facts.join.insert(NamespaceKind::Network, path.clone());
         }
         Ok(facts)
     }

@@ -3,8 +3,11 @@
 use crate::request::RunRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use tare_model::Digest;
+use tare_model::address::{IpNet, MacAddress};
+use tare_model::network::Network;
+use tare_network::Transport;
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,14 +54,62 @@ pub struct Exit {
 /// A published port as it is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// Host address; 0.0.0.0 for all.
-    pub host_ip: Ipv4Addr,
+    /// Host address; absent for all addresses of both families.
+    pub host_ip: Option<IpAddr>,
     /// Host port.
     pub host_port: u16,
     /// Port inside.
     pub container_port: u16,
-    /// `tcp`.
-    pub protocol: String,
+    /// The protocol.
+    pub transport: Transport,
+}
+
+/// A container's place in one network: as it is while the container runs, as it will be otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkView {
+    /// The network's name.
+    pub name: String,
+    /// The network's id.
+    pub id: String,
+    /// The device inside; empty while it does not run, unless asked for by name.
+    pub interface: String,
+    /// The host's end of a veth pair, while it runs.
+    pub link: Option<String>,
+    /// Its addresses there, with the prefix length of the subnet.
+    pub addresses: Vec<IpNet>,
+    /// Next hops of its default routes through this network.
+    pub gateways: Vec<IpAddr>,
+    /// Hardware address.
+    pub mac: Option<MacAddress>,
+    /// Further names of it there.
+    pub aliases: Vec<String>,
+}
+
+/// A network, and who is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkInfo {
+    /// How it is defined.
+    #[serde(flatten)]
+    pub network: Network,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created_at: String,
+    /// It is the default network, which is never removed.
+    pub is_default: bool,
+    /// The containers with an address or a place in it, running or not, by name.
+    pub containers: Vec<NetworkMember>,
+}
+
+/// One container of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkMember {
+    /// The container's id.
+    pub id: String,
+    /// The container's name.
+    pub name: String,
+    /// Whether it runs, and so is connected just now.
+    pub running: bool,
+    /// Its place.
+    pub place: NetworkView,
 }
 
 /// One mount as it is in force.
@@ -107,14 +158,10 @@ pub struct Container {
     pub started_at: Option<String>,
     /// How the last run ended.
     pub exit: Option<Exit>,
-    /// Address on the bridge, while it runs.
-    pub address: Option<Ipv4Addr>,
-    /// Prefix length of the bridge's network.
-    pub prefix_len: Option<u8>,
-    /// The bridge's address.
-    pub gateway: Option<Ipv4Addr>,
-    /// Hardware address, while it runs.
-    pub mac: Option<String>,
+    /// Its networks, in the order in which they were asked for. Empty without a stack of its own.
+    pub networks: Vec<NetworkView>,
+    /// What to type on the host to be in its network stack, while it runs.
+    pub enter_network: Option<String>,
     /// Published ports, while it runs.
     pub ports: Vec<Port>,
     /// Mounts beside the system's own.

@@ -5,8 +5,9 @@ use crate::time;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use tare_engine::request::NetworkMode;
-use tare_engine::view::{Container, MountView, State};
+use tare_engine::view::{Container, MountView, Port, State};
 use tare_model::size;
 
 /// Whether ids, commands and mounts are cut to a readable length.
@@ -54,6 +55,7 @@ pub(crate) fn network(c: &Container) -> String {
         NetworkMode::Host => "host".into(),
         NetworkMode::None => "none".into(),
         NetworkMode::Container(name) => format!("container:{name}"),
+        NetworkMode::Path(path) => format!("ns:{}", path.display()),
     }
 }
 
@@ -82,19 +84,20 @@ pub(crate) fn status(c: &Container, now: Timestamp) -> String {
 
 /// Ports that are only exposed, then the published ones, in docker's order.
 fn ports(c: &Container) -> String {
-    let published: Vec<String> = c.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol)).collect();
+    let published: Vec<String> = c.ports.iter().map(|p| format!("{}/{}", p.container_port, p.transport)).collect();
     let mut all: Vec<String> = match c.state {
         State::Running => c.request.expose.iter().filter(|e| !published.contains(e)).cloned().collect(),
         _ => Vec::new(),
     };
-    all.extend(c.ports.iter().map(|p| format!("{}:{}->{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol)));
+    let host = |p: &Port| p.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    all.extend(c.ports.iter().map(|p| format!("{}:{}->{}/{}", host(p), p.host_port, p.container_port, p.transport)));
     all.join(", ")
 }
 
 #[cfg(test)]
 pub(crate) fn example() -> Container {
     use tare_engine::request::RunRequest;
-    use tare_engine::view::Port;
+    use tare_engine::view::NetworkView;
     Container {
         id: "0123456789abcdef".repeat(4),
         name: "web".into(),
@@ -113,15 +116,22 @@ pub(crate) fn example() -> Container {
         supervisor_pid: Some(41),
         started_at: Some("2026-01-01T00:01:00Z".into()),
         exit: None,
-        address: Some(std::net::Ipv4Addr::new(10, 88, 0, 2)),
-        prefix_len: Some(16),
-        gateway: Some(std::net::Ipv4Addr::new(10, 88, 0, 1)),
-        mac: Some("02:42:0a:58:00:02".into()),
+        networks: vec![NetworkView {
+            name: "bridge".into(),
+            id: "f".repeat(64),
+            interface: "eth0".into(),
+            link: Some("tvabc".into()),
+            addresses: vec!["10.88.0.2/16".parse().expect("it is one")],
+            gateways: vec![IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1))],
+            mac: Some("02:42:0a:58:00:02".parse().expect("it is one")),
+            aliases: Vec::new(),
+        }],
+        enter_network: Some("nsenter -t 42 -n".into()),
         ports: vec![Port {
-            host_ip: std::net::Ipv4Addr::UNSPECIFIED,
+            host_ip: None,
             host_port: 8080,
             container_port: 80,
-            protocol: "tcp".into(),
+            transport: tare_engine::request::Transport::Tcp,
         }],
         mounts: vec![MountView {
             kind: "volume".into(),

@@ -201,6 +201,7 @@ fn network_mode(mode: &NetworkMode) -> String {
         NetworkMode::Host => "host".into(),
         NetworkMode::None => "none".into(),
         NetworkMode::Container(name) => format!("container:{name}"),
+        NetworkMode::Path(path) => format!("ns:{}", path.display()),
     }
 }
 
@@ -209,9 +210,9 @@ fn bindings(ports: &[PortRequest]) -> Value {
     for p in ports {
         let entry = json!({
             "HostIp": p.host_ip.map_or_else(String::new, |ip| ip.to_string()),
-            "HostPort": p.host_port.map_or_else(String::new, |port| port.to_string()),
+            "HostPort": p.host_ports.map_or_else(String::new, |(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") }),
         });
-        push(&mut map, format!("{}/{}", p.container_port, p.protocol), entry);
+        push(&mut map, format!("{}/{}", p.container_port, p.transport), entry);
     }
     Value::Object(map)
 }
@@ -226,16 +227,18 @@ fn push(map: &mut Map<String, Value>, key: String, entry: Value) {
 fn network(c: &Container) -> Value {
     let mut ports: Map<String, Value> = Map::new();
     for p in &c.ports {
-        let entry = json!({ "HostIp": p.host_ip.to_string(), "HostPort": p.host_port.to_string() });
-        push(&mut ports, format!("{}/{}", p.container_port, p.protocol), entry);
+        let entry = json!({ "HostIp": p.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()), "HostPort": p.host_port.to_string() });
+        push(&mut ports, format!("{}/{}", p.container_port, p.transport), entry);
     }
     for exposed in &c.request.expose {
         ports.entry(exposed.clone()).or_insert(Value::Null);
     }
-    let address = c.address.map_or_else(String::new, |a| a.to_string());
-    let gateway = c.gateway.map_or_else(String::new, |a| a.to_string());
-    let mac = c.mac.clone().unwrap_or_default();
-    let prefix = c.prefix_len.unwrap_or(0);
+    let first = c.networks.first();
+    let own = first.and_then(|n| n.addresses.first());
+    let address = own.map_or_else(String::new, |a| a.address().to_string());
+    let gateway = first.and_then(|n| n.gateways.first()).map_or_else(String::new, ToString::to_string);
+    let mac = first.and_then(|n| n.mac).map_or_else(String::new, |mac| mac.to_string());
+    let prefix = own.map_or(0, |a| a.prefix());
     let mut networks = Map::new();
     if !matches!(c.request.network, NetworkMode::Container(_)) {
         let one = json!({ "IPAddress": address, "IPPrefixLen": prefix, "Gateway": gateway, "MacAddress": mac });

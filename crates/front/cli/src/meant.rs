@@ -73,6 +73,7 @@ pub(crate) fn request(args: &ContainerArgs, caller: &Caller<'_>) -> Result<RunRe
         stop_signal: args.stop_signal.clone(),
         stop_timeout: args.stop_timeout,
         remove: args.rm,
+        ..RunRequest::default()
     };
     contradictions(args, &request)?;
     Ok(request)
@@ -185,6 +186,7 @@ fn contradictions(args: &ContainerArgs, request: &RunRequest) -> Result<()> {
         NetworkMode::Host => Some("with --network host nothing needs publishing: its ports are the host's"),
         NetworkMode::None => Some("with --network none nothing can be reached"),
         NetworkMode::Container(_) => Some("publish it with the container that owns the network"),
+        NetworkMode::Path(_) => Some("whoever made the namespace decides what reaches it"),
     };
     if let (Some(why), Some(text)) = (shared, args.network.publish.first()) {
         return refuse("--publish", text, why);

@@ -97,6 +97,8 @@ impl Element {
     fn key(&self) -> Vec<u8> {
         let protocol = match self.port.transport {
             Transport::Tcp => 6,
+            Transport::Udp => 17,
+            Transport::Sctp => 132,
         };
         let [high, low] = self.port.host_port.to_be_bytes();
         let address = self.port.host_ip.map(|ip| ip.octets());

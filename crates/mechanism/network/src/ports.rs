@@ -10,6 +10,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 use tare_model::{Error, Kind, Result};
 
 /// The transport protocol of a published port.
@@ -18,6 +19,41 @@ use tare_model::{Error, Kind, Result};
 pub enum Transport {
     /// TCP.
     Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Transport {
+    /// `tcp`, `udp` or `sctp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Transport {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Transport::Tcp, Transport::Udp, Transport::Sctp]
+            .into_iter()
+            .find(|t| t.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                Error::new(Kind::Invalid, "parse protocol", format_args!("\"{text}\""))
+                    .because("there are tcp, udp and sctp")
+            })
+    }
 }
 
 /// One published port; displayed as in `0.0.0.0:8080->80/tcp`.
@@ -41,8 +77,7 @@ impl PortMapping {
 
 impl fmt::Display for PortMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Transport::Tcp = self.transport;
-        write!(f, "{}->{}/tcp", self.host(), self.container_port)
+        write!(f, "{}->{}/{}", self.host(), self.container_port, self.transport)
     }
 }
 

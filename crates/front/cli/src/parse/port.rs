@@ -3,7 +3,7 @@
 use super::{bad, not_yet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use tare_engine::request::PortRequest;
+use tare_engine::request::{PortRequest, Transport};
 use tare_model::Result;
 
 const FLAG: &str = "--publish";
@@ -48,10 +48,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<PortRequest>> {
     Ok(container
         .clone()
         .map(|port| PortRequest {
-            host_ip,
-            host_port: first_host.map(|h| h + (port - container.start())),
+            host_ip: host_ip.map(Into::into),
+            host_ports: first_host.map(|h| h + (port - container.start())).map(|p| (p, p)),
             container_port: port,
-            protocol: protocol.to_owned(),
+            transport: protocol,
         })
         .collect())
 }
@@ -68,9 +68,9 @@ pub(crate) fn expose(text: &str) -> Result<Vec<String>> {
     Ok(ports.map(|p| format!("{p}/{protocol}")).collect())
 }
 
-fn check_protocol(text: &str, protocol: &str) -> Result<&'static str> {
+fn check_protocol(text: &str, protocol: &str) -> Result<Transport> {
     match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => Ok("tcp"),
+        "tcp" => Ok(Transport::Tcp),
         p @ ("udp" | "sctp") => {
             Err(not_yet(FLAG, text, format!("publishing {p} ports is not supported yet, only tcp")))
         }
@@ -103,7 +103,7 @@ mod tests {
         let mut ports = parse(text).unwrap();
         assert_eq!(ports.len(), 1, "{text}");
         let p = ports.remove(0);
-        (p.host_ip.map(|ip| ip.to_string()), p.host_port, p.container_port)
+        (p.host_ip.map(|ip| ip.to_string()), p.host_ports.map(|(first, _)| first), p.container_port)
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn ranges_expand_in_step() {
         let ports = parse("8000-8002:80-82").unwrap();
-        let pairs: Vec<_> = ports.iter().map(|p| (p.host_port, p.container_port)).collect();
+        let pairs: Vec<_> = ports.iter().map(|p| (p.host_ports.map(|(first, _)| first), p.container_port)).collect();
         assert_eq!(pairs, [(Some(8000), 80), (Some(8001), 81), (Some(8002), 82)]);
         assert_eq!(parse("80-81").unwrap().len(), 2);
         assert_eq!(expose("53-54/udp").unwrap(), ["53/udp", "54/udp"]);

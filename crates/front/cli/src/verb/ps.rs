@@ -158,8 +158,9 @@ impl<'a> Selection<'a> {
             })
             && f.any("network", |v| container_row::network(c) == v)
             && f.any("publish", |v| {
-                let either =
-                    |p: &Port| [p.host_port, p.container_port].iter().any(|n| port_matches(v, *n, &p.protocol));
+                let either = |p: &Port| {
+                    [p.host_port, p.container_port].iter().any(|n| port_matches(v, *n, p.transport.as_str()))
+                };
                 c.ports.iter().any(either)
             })
             && f.any("expose", |v| exposed(c).any(|(port, protocol)| port_matches(v, port, protocol)))
@@ -211,7 +212,7 @@ fn exposed(c: &Container) -> impl Iterator<Item = (u16, &str)> {
         let (port, protocol) = e.split_once('/').unwrap_or((e, "tcp"));
         Some((port.parse().ok()?, protocol))
     });
-    plain.chain(c.ports.iter().map(|p| (p.container_port, p.protocol.as_str())))
+    plain.chain(c.ports.iter().map(|p| (p.container_port, p.transport.as_str())))
 }
 
 /// `80`, `80/tcp`, `80-90/tcp`.

@@ -6,9 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use tare_model::runtime_spec::{LinuxResources, LinuxSeccomp, PosixRlimit};
+
+mod network;
+
+pub use network::{Attachment, Dns, HostAddress, HostEntry, NetworkMode, NetworkRequest, PortRequest};
+pub use tare_network::{Rate, Transport};
 
 /// A container that shall be made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -78,10 +82,20 @@ pub struct RunRequest {
     pub cgroupns: NamespaceMode,
     /// User namespace.
     pub userns: UserNamespace,
-    /// Network.
+    /// Whose network stack it has.
     pub network: NetworkMode,
+    /// The networks of its own stack, in order; none: the default one.
+    pub attachments: Vec<Attachment>,
     /// Ports to publish.
     pub ports: Vec<PortRequest>,
+    /// Publish every port that it or its image exposes, each on a free one of the host.
+    pub publish_all: bool,
+    /// Its resolver.
+    pub dns: Dns,
+    /// More names in its /etc/hosts.
+    pub hosts: Vec<HostEntry>,
+    /// How fast it may send and receive, over all its networks of one device each.
+    pub net_rate: Rate,
     /// Ports it says that it listens on (`port/proto`), over the image's.
     pub expose: Vec<String>,
     /// Name or number of the signal that `stop` sends; the image's, or SIGTERM.
@@ -256,34 +270,6 @@ pub enum NamespaceMode {
     Host,
     /// Another container's: its name, id or id prefix.
     Container(String),
-}
-
-/// Which network a container has.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// The default bridge.
-    #[default]
-    Bridge,
-    /// The host's own stack.
-    Host,
-    /// A stack of its own with nothing but loopback.
-    None,
-    /// Another container's stack.
-    Container(String),
-}
-
-/// A port to publish.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRequest {
-    /// Host address; all where absent.
-    pub host_ip: Option<Ipv4Addr>,
-    /// Host port; a free one where absent.
-    pub host_port: Option<u16>,
-    /// Port inside.
-    pub container_port: u16,
-    /// `tcp`.
-    pub protocol: String,
 }
 
 /// A process to run in a running container.
