@@ -54,7 +54,7 @@ impl Engine {
     /// Makes anew what is missing in the kernel of one container's networks; how much that was.
     pub(crate) fn restore_networks(&self, id: &str) -> Result<usize> {
         let status = self.dirs(id).status()?.unwrap_or_default();
-        let Some(endpoint) = &status.endpoint else { return Ok(0) };
+        let Some(endpoint) = status.endpoints.first() else { return Ok(0) };
         // Nobody may remove the bridge meanwhile.
         let _lock = self.network_lock(FlockOperation::LockShared)?;
         let mut host = Host::open()?;
