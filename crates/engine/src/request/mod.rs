@@ -12,6 +12,7 @@ use tare_model::runtime_spec::{LinuxResources, LinuxSeccomp, PosixRlimit};
 mod network;
 
 pub use network::{Attachment, Dns, HostAddress, HostEntry, NetworkMode, NetworkRequest, PortRequest};
+pub use tare_model::network::{Driver, Route};
 pub use tare_network::{Rate, Transport};
 
 /// A container that shall be made.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use tare_model::address::{IpNet, MacAddress};
-use tare_model::network::Driver;
+use tare_model::network::{Driver, Route};
 use tare_network::Transport;
 
 /// Whose network stack a container has.
@@ -44,6 +44,8 @@ pub struct Attachment {
     pub interface: Option<String>,
     /// The network with the highest number has the default route; the first one among equals.
     pub gw_priority: i32,
+    /// Further addresses of the device, valid on its link only (169.254.0.0/16, fe80::/64).
+    pub link_local: Vec<IpAddr>,
 }
 
 /// What a container's resolver is told; what is empty is the host's.
@@ -68,13 +70,15 @@ pub struct HostEntry {
 }
 
 /// Where an added host's name points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostAddress {
     /// To this address.
     Ip(IpAddr),
     /// To the host, as the container reaches it (`host-gateway`).
     Gateway,
+    /// To another container, named by name or id: its address on a network that both are on, looked up at each start.
+    Container(String),
 }
 
 /// A port to publish.
@@ -131,6 +135,10 @@ pub struct NetworkRequest {
     pub internal: bool,
     /// Containers find each other by name.
     pub dns: bool,
+    /// Resolvers of its containers that name none.
+    pub servers: Vec<IpAddr>,
+    /// Routes that its containers get beside the default one.
+    pub routes: Vec<Route>,
     /// The device of the host that it stands on; as the option `parent`.
     pub parent: Option<String>,
     /// Name of the bridge device; made up where absent.
@@ -154,6 +162,8 @@ impl Default for NetworkRequest {
             ipv6: None,
             internal: false,
             dns: true,
+            servers: Vec::new(),
+            routes: Vec::new(),
             parent: None,
             device: None,
             labels: BTreeMap::new(),

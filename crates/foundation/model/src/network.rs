@@ -42,6 +42,12 @@ pub struct Network {
     /// Whether names of its containers are answered.
     #[serde(default = "yes")]
     pub dns: bool,
+    /// Resolvers of its containers that name none; none for the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<IpAddr>,
+    /// Routes that its containers get beside the default one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// Largest packet in bytes; `None` for that of the host's default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -97,6 +103,18 @@ impl fmt::Display for Driver {
             Driver::Phys => "phys",
         })
     }
+}
+
+/// A route to a network behind another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// The next hop, in one of the network's subnets.
+    pub gateway: IpAddr,
+    /// Among routes to the same destination the lowest wins; `None` for the kernel's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
 }
 
 /// Where addresses of one family come from.
