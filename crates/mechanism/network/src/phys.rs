@@ -10,7 +10,7 @@
 //!
 //! The kernel returns physical devices only, and only to the first network namespace; it destroys a virtual one (veth,
 //! macvlan, tap) with the namespace that it is in. A device is known again by what nobody inside can change: its permanent
-//! hardware address and the device of its bus; one that has neither, by its number.
+//! hardware address and the device of its bus.
 //! Sources: rtnetlink(7), linux/{if_link.h,if_addr.h,rtnetlink.h}, net/core/dev.c (`default_device_exit_net`,
 //! `__dev_change_net_namespace`).
 
@@ -161,8 +161,14 @@ impl Found {
     }
 }
 
+impl Found {
+    fn is_physical(&self) -> bool {
+        self.permanent_mac.is_some() || self.bus.is_some()
+    }
+}
+
 impl LentDevice {
-    /// Whether it is known by more than its number.
+    /// Whether it is known by what nobody inside can change.
     fn is_physical(&self) -> bool {
         self.permanent_mac.is_some() || self.bus.is_some()
     }
@@ -171,27 +177,22 @@ impl LentDevice {
         self.is_physical() && self.permanent_mac == found.permanent_mac && self.bus == found.bus
     }
 
-    /// This device among those of the host's namespace.
+    /// This device among those of the host's namespace. Whoever moved a virtual one out gave it back its hardware address.
     fn on_host<'a>(&self, all: &'a [Found]) -> Option<&'a Found> {
-        // Numbers are given in turn, so that of a device that is gone is not another's for a long time.
-        let virtual_one = |f: &&Found| !self.is_physical() && f.index == self.index && f.bus.is_none();
-        self.physical(all).or_else(|| all.iter().find(virtual_one))
+        let same = |f: &Found| if self.is_physical() { self.is(f) } else { !f.is_physical() && f.mac == self.mac };
+        // Some cards show several devices with one address on one bus device, and VLANs share that of their parent.
+        let best = |f: &&Found| (f.name == self.name, f.index == self.index || Some(f.index) == self.index_inside);
+        all.iter().filter(|f| same(f)).max_by_key(best)
     }
 
     /// This device among those of a container's namespace, where it was called `interface`.
     fn inside<'a>(&self, all: &'a [Found], interface: &str) -> Option<&'a Found> {
-        let numbered = |f: &&Found| !self.is_physical() && self.index_inside == Some(f.index);
-        let named = |f: &&Found| !self.is_physical() && self.index_inside.is_none() && f.name == interface;
-        self.physical(all).or_else(|| all.iter().find(numbered)).or_else(|| all.iter().find(named))
-    }
-
-    /// Some cards show several devices with one address on one bus device: then number and name decide.
-    fn physical<'a>(&self, all: &'a [Found]) -> Option<&'a Found> {
-        let same = || all.iter().filter(|f| self.is(f));
-        same()
-            .find(|f| f.index == self.index)
-            .or_else(|| same().find(|f| f.name == self.name))
-            .or_else(|| same().next())
+        let same = |f: &Found| match self.index_inside {
+            _ if self.is_physical() => self.is(f),
+            Some(index) => f.index == index,
+            None => f.name == interface && f.mac == self.mac,
+        };
+        all.iter().filter(|f| same(f)).max_by_key(|f| (Some(f.index) == self.index_inside, f.name == interface))
     }
 }
 
@@ -321,6 +322,13 @@ fn lend(host: &mut Channel, name: &str) -> Result<LentDevice> {
 ///
 /// What must be given back has to be recorded before: nobody may live to do it after.
 pub(crate) fn move_in(host: &mut Channel, lent: &LentDevice, inside: Inside<'_>, netns: BorrowedFd<'_>) -> Result<u32> {
+    let mut there = Channel::open(Protocol::Route, Some(netns))?;
+    // The kernel would find out after the move, and leave it there under another name.
+    let before = devices(&mut there)?;
+    if before.iter().any(|f| f.name == inside.interface) {
+        return Err(Error::new(Kind::AlreadyExists, "give device to container", &lent.name)
+            .because(format_args!("the container has a device \"{}\" already", inside.interface)));
+    }
     let mut batch = host.batch();
     // First down, by a message of its own: a device that is up is not renamed.
     batch.change_device(lent.index, (0, IFF_UP), "set down device", &lent.name, |_| {});
@@ -338,15 +346,15 @@ pub(crate) fn move_in(host: &mut Channel, lent: &LentDevice, inside: Inside<'_>,
         Some(Errno::INVAL) => e.hint("devices of some kinds, such as wireless ones, cannot leave the host"),
         _ => e,
     });
-    let mut there = Channel::open(Protocol::Route, Some(netns))?;
-    let found = devices(&mut there)?;
-    let index = lent.inside(&found, inside.interface).map(|f| f.index);
-    match (moved, index) {
-        (Ok(()), Some(index)) => Ok(index),
+    let new = devices(&mut there)?.into_iter().find(|f| before.iter().all(|b| b.index != f.index));
+    match (moved, new) {
+        (Ok(()), Some(new)) => Ok(new.index),
         (Ok(()), None) => Err(Error::new(Kind::NotFound, "find device", inside.interface)),
-        // Half done: there under another name, or still here and down.
-        (Err(e), _) => {
-            drop(give_back(host, lent, inside.interface, Some(netns)));
+        // Half done: there under its old name, or still here and down.
+        (Err(e), new) => {
+            // The error that made this necessary is the one to tell.
+            drop(new.map(|new| move_out(&mut there, lent, &new)));
+            drop(restore(host, lent));
             Err(e)
         }
     }
@@ -371,14 +379,15 @@ fn give_back(
         let mut there = Channel::open(Protocol::Route, Some(netns))?;
         let found = devices(&mut there)?;
         if let Some(device) = lent.inside(&found, interface) {
-            moved = move_out(&mut there, lent, device.index);
+            moved = move_out(&mut there, lent, device);
         }
     }
     // Also after a failure: the kernel may have moved it and not been able to give it its name.
     restore(host, lent).map_err(|e| moved.err().filter(|_| e.kind() == Kind::NotFound).unwrap_or(e))
 }
 
-fn move_out(there: &mut Channel, lent: &LentDevice, index: u32) -> Result<()> {
+fn move_out(there: &mut Channel, lent: &LentDevice, device: &Found) -> Result<()> {
+    let index = device.index;
     let home = current_network_namespace().during("open", "the host's network namespace")?;
     let mut out = Err(Error::new(Kind::System, "take device back", &lent.name));
     // The second is a pattern, for when another device has the name meanwhile.
@@ -388,6 +397,9 @@ fn move_out(there: &mut Channel, lent: &LentDevice, index: u32) -> Result<()> {
         batch.change_device(index, (0, 0), "take device back", &lent.name, |a| {
             a.u32(IFLA_NET_NS_FD, home.as_fd().as_raw_fd() as u32);
             a.string(IFLA_IFNAME, name);
+            if let Some(mac) = lent.mac.filter(|_| device.mac != lent.mac) {
+                a.bytes(IFLA_ADDRESS, &mac.0);
+            }
         });
         out = there.transact(&batch).map(drop);
         if out.as_ref().err().and_then(Error::errno) != Some(Errno::EXIST.raw_os_error()) {
@@ -425,3 +437,6 @@ fn restore(host: &mut Channel, lent: &LentDevice) -> Result<Returned> {
     batch.put_back(lent, index, name, kept::Place::Host);
     host.transact(&batch).map(|_| out)
 }
+
+#[cfg(test)]
+mod tests;

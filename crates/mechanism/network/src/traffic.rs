@@ -104,8 +104,8 @@ impl Bucket {
         let rate = rate / 8;
         let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         // No packet that is larger than the bucket ever gets out of it.
-        let burst = narrow(rate * BURST_MS / 1000).max(2 * (mtu + ETHERNET_HEADER));
-        let queue = (rate * LATENCY_MS / 1000).max(LEAST_QUEUE);
+        let burst = narrow((rate / 1000).saturating_mul(BURST_MS)).max(2 * (mtu + ETHERNET_HEADER));
+        let queue = (rate / 1000).saturating_mul(LATENCY_MS).max(LEAST_QUEUE);
         Bucket { rate, burst, limit: burst.saturating_add(narrow(queue)) }
     }
 }
@@ -281,22 +281,4 @@ fn explain(error: Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_holds_a_packet_and_a_queue_is_not_without_end() {
-        let slow = Bucket::new(1_000_000, 1500);
-        assert_eq!(slow, Bucket { rate: 125_000, burst: 3028, limit: 3028 + 32 * 1024 });
-        let fast = Bucket::new(1_000_000_000, 1500);
-        assert_eq!(fast, Bucket { rate: 125_000_000, burst: 1_250_000, limit: 1_250_000 + 6_250_000 });
-        assert_eq!(Bucket::new(u64::MAX, 9000).limit, u32::MAX);
-    }
-
-    #[test]
-    fn too_low_a_rate_is_refused() {
-        assert!(Rate { to_container: Some(16_000), from_container: None }.check().is_ok());
-        let error = Rate { to_container: None, from_container: Some(15_999) }.check().unwrap_err();
-        assert!(error.to_string().contains("16 kbit/s"), "{error}");
-    }
-}
+mod tests;
