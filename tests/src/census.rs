@@ -24,7 +24,7 @@ pub struct Census(pub Vec<String>);
 impl Names {
     /// The names of this root.
     pub fn of(root: &Path, run: &Path) -> Names {
-        let (bridge, instance) = tare_network::Instance::names(root);
+        let tare_network::Site { bridge, table: instance } = tare_network::Site::of(root);
         Names { root: root.to_owned(), run: run.to_owned(), bridge, instance }
     }
 }

@@ -32,7 +32,7 @@ pub struct Engine {
     layout: OnceLock<Layout>,
     /// Where the steps of a start are recorded.
     pub(crate) trace: Trace,
-    pub(crate) bridge: OnceLock<tare_network::Instance>,
+    pub(crate) bridge: OnceLock<tare_model::network::Network>,
 }
 
 impl Engine {
@@ -46,7 +46,7 @@ impl Engine {
                 .because("the run directory must be an absolute path"));
         }
         let store = Store::open(&config.root)?;
-        let instance = tare_network::Instance::names(&config.root).1;
+        let instance = tare_network::Site::of(&config.root).table;
         let trace = Trace::off();
         Ok(Engine { config, store, instance, layout: OnceLock::new(), trace, bridge: OnceLock::new() })
     }

@@ -55,10 +55,10 @@ impl Engine {
         let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
         self.fault("volumes")?;
         let network = match request.network {
-            NetworkMode::Bridge => Some(self.bridge_instance()?),
+            NetworkMode::Bridge => Some(self.default_network()?),
             _ => None,
         };
-        let addresses: Vec<AddressRequest> = network.iter().map(address_request).collect();
+        let addresses: Vec<AddressRequest> = network.iter().flat_map(address_requests).collect();
         let new = NewContainer {
             id: &record.id,
             name: request.name.as_deref(),
@@ -312,13 +312,13 @@ impl Record {
     }
 }
 
-fn address_request(instance: &tare_network::Instance) -> AddressRequest {
-    AddressRequest {
-        network: instance.bridge.clone(),
-        pool: instance.subnet,
-        exclude: vec![instance.gateway.into()],
+fn address_requests(network: &tare_model::network::Network) -> impl Iterator<Item = AddressRequest> {
+    network.subnets.iter().map(|subnet| AddressRequest {
+        network: network.device.clone().unwrap_or_default(),
+        pool: subnet.net,
+        exclude: subnet.gateway.into_iter().collect(),
         wanted: None,
-    }
+    })
 }
 
 fn check_platform(name: &str, config: &ImageConfig) -> Result<()> {

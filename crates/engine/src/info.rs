@@ -89,7 +89,7 @@ impl Engine {
             root: self.config.root.clone(),
             run: self.config.run.clone(),
             instance: self.instance.clone(),
-            bridge: tare_network::Instance::names(&self.config.root).0,
+            bridge: self.site().bridge,
             storage: "overlay".to_owned(),
             filesystem: filesystem_of(&self.config.root),
             cgroup_mode: mode(layout.mode()).to_owned(),

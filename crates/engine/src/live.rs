@@ -58,8 +58,9 @@ impl Engine {
         // Nobody may remove the bridge meanwhile.
         let _lock = self.network_lock(FlockOperation::LockShared)?;
         let mut host = Host::open()?;
-        let report = host.ensure_bridge(&self.bridge_instance()?.bridge_plan())?;
-        Ok(usize::from(report.table_written) + host.restore(endpoint)?)
+        let report =
+            host.ensure_bridge(&tare_network::BridgePlan::of(&self.site(), &self.default_network()?, 1500)?)?;
+        Ok(usize::from(report.rules_written) + host.restore(endpoint)?)
     }
 }
 

@@ -7,12 +7,15 @@ use crate::{Engine, record};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
+use tare_model::network::{Driver, Network, Subnet};
 use tare_model::{Context, Error, Kind, Result};
-use tare_network::{BridgeRemoval, Endpoint, EndpointPlan, Host, Instance, PortMapping, Reservation, Transport};
+use tare_network::{
+    BridgePlan, BridgeRemoval, Endpoint, EndpointPlan, Host, PortMapping, Reservation, Site, Transport,
+};
 use tare_store::NetworkRow;
 
 /// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
@@ -23,11 +26,11 @@ const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Engine {
     /// The default network of this root, its subnet chosen once.
-    pub(crate) fn bridge_instance(&self) -> Result<Instance> {
-        if let Some(instance) = self.bridge.get() {
-            return Ok(instance.clone());
+    pub(crate) fn default_network(&self) -> Result<Network> {
+        if let Some(network) = self.bridge.get() {
+            return Ok(network.clone());
         }
-        let (bridge, _) = Instance::names(&self.config.root);
+        let bridge = self.site().bridge;
         let row = match self.store.network(&bridge) {
             Ok(row) => row,
             Err(e) if e.kind() == Kind::NotFound => self.choose_network(&bridge)?,
@@ -39,21 +42,44 @@ impl Engine {
             _ => return Err(corrupt()),
         };
         let mtu = row.labels.get("mtu").and_then(|m| m.parse().ok()).unwrap_or(1500);
-        let instance = Instance::new(&self.config.root, subnet, mtu)?;
-        Ok(self.bridge.get_or_init(|| instance).clone())
+        let gateway = row.gateway.or_else(|| subnet.first_host());
+        let network = Network {
+            name: "bridge".to_owned(),
+            id: String::new(),
+            driver: Driver::Bridge,
+            device: Some(bridge),
+            subnets: vec![Subnet { net: subnet, gateway, range: None, reserved: Vec::new() }],
+            parent: None,
+            mode: None,
+            internal: false,
+            isolate: false,
+            icc: true,
+            masquerade: true,
+            dns: true,
+            mtu: Some(mtu),
+            publish_address: None,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            created: row.created,
+        };
+        Ok(self.bridge.get_or_init(|| network).clone())
+    }
+
+    /// What this root's networks are called in the kernel.
+    pub(crate) fn site(&self) -> Site {
+        Site::of(&self.config.root)
     }
 
     fn choose_network(&self, bridge: &str) -> Result<NetworkRow> {
         let mut host = Host::open()?;
         let occupied = host.occupied(Some(bridge))?;
         let subnet = tare_network::choose_subnet(&occupied, &tare_network::subnet_candidates(&self.config.root))?;
-        let instance = Instance::new(&self.config.root, subnet, host.default_mtu()?)?;
         self.store.put_network_if_absent(&NetworkRow {
             name: bridge.to_owned(),
             driver: "bridge".to_owned(),
             subnet: Some(subnet),
-            gateway: Some(instance.gateway.into()),
-            labels: BTreeMap::from([("mtu".to_owned(), instance.mtu.to_string())]),
+            gateway: subnet.first_host(),
+            labels: BTreeMap::from([("mtu".to_owned(), host.default_mtu()?.to_string())]),
             created: jiff::Timestamp::now().as_nanosecond() as i64,
         })
     }
@@ -80,7 +106,9 @@ impl Engine {
         let mut token = [0u8; 8];
         rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())
             .map_err(|e| Error::io("read", "random bytes", e))?;
-        Ok(EndpointPlan::new(&self.bridge_instance()?, u64::from_le_bytes(token), address, ports))
+        let plan =
+            EndpointPlan::of(&self.site(), &self.default_network()?, u64::from_le_bytes(token), &[address.into()])?;
+        Ok(EndpointPlan { ports, ..plan })
     }
 
     /// Makes bridge and veth, and publishes the ports.
@@ -92,7 +120,7 @@ impl Engine {
             let _ = rustix::fs::futimens(lock, &Timestamps { last_access: now, last_modification: now });
         }
         let mut host = Host::open()?;
-        host.ensure_bridge(&self.bridge_instance()?.bridge_plan())?;
+        host.ensure_bridge(&BridgePlan::of(&self.site(), &self.default_network()?, 1500)?)?;
         self.fault("bridge")?;
         host.connect(plan, netns.as_fd())
     }
@@ -111,9 +139,8 @@ impl Engine {
 
     /// A running container of this root that has published one of these ports.
     fn publisher(&self, wanted: &[PortMapping]) -> Option<String> {
-        let overlap = |a: Option<IpAddr>, b: Option<Ipv4Addr>| {
-            a.is_none() || b.is_none_or(|b| b.is_unspecified() || a == Some(b.into()))
-        };
+        let overlap =
+            |a: Option<IpAddr>, b: Option<IpAddr>| a.is_none() || b.is_none_or(|b| b.is_unspecified() || a == Some(b));
         let has = |p: &Port| wanted.iter().any(|w| w.host_port == p.host_port && overlap(p.host_ip, w.host_ip));
         let running = self.containers(false).ok()?;
         running.into_iter().find(|c| c.ports.iter().any(has)).map(|c| c.name)
@@ -135,7 +162,7 @@ impl Engine {
 
     /// Withdraws the published ports: at once, so that they are free when the caller is answered.
     pub(crate) fn unpublish(&self, endpoint: &Endpoint) -> Result<()> {
-        if endpoint.ports.is_empty() { Ok(()) } else { Host::open()?.disconnect(endpoint) }
+        if endpoint.ports.is_empty() { Ok(()) } else { Host::open()?.disconnect(endpoint, None) }
     }
 
     /// Waits until the container's device is gone, and removes it if it does not go by itself.
@@ -153,7 +180,7 @@ impl Engine {
 
     /// Removes the bridge if nobody has come meanwhile.
     pub(crate) fn release_bridge(&self) -> Result<()> {
-        let instance = self.bridge_instance()?;
+        let site = self.site();
         let begun = SystemTime::now();
         std::thread::sleep(LINGER);
         // Whoever holds the lock is connecting: the bridge is in use.
@@ -162,7 +189,7 @@ impl Engine {
         if used.and_then(|m| m.modified()).is_ok_and(|t| t > begun) {
             return Ok(());
         }
-        match Host::open()?.remove_bridge_if_unused(&instance)? {
+        match Host::open()?.remove_bridge_if_unused(&site.table, &site.bridge, None)? {
             BridgeRemoval::Removed | BridgeRemoval::Used => Ok(()),
         }
     }
@@ -210,17 +237,15 @@ pub(crate) fn port_mappings(record: &Record) -> Result<Vec<PortMapping>> {
         .map(|p| {
             let refuse =
                 |why: String| Err(Error::new(Kind::Unsupported, "publish port", p.container_port).because(why));
-            let host_ip = match p.host_ip {
-                None => None,
-                Some(IpAddr::V4(v4)) => Some(v4),
-                Some(v6) => return refuse(format!("{v6} is not an IPv4 address")),
-            };
+            if let Some(v6) = p.host_ip.filter(IpAddr::is_ipv6) {
+                return refuse(format!("{v6} is not an IPv4 address"));
+            }
             if p.transport != Transport::Tcp {
                 return refuse(format!("protocol {} cannot be published", p.transport));
             }
             let (container_port, transport) = (p.container_port, p.transport);
             let host_port = p.host_ports.map_or(0, |(first, _)| first);
-            Ok(PortMapping { host_ip, host_port, container_port, transport })
+            Ok(PortMapping { host_ip: p.host_ip, host_port, container_port, transport })
         })
         .collect()
 }
@@ -230,7 +255,7 @@ pub(crate) fn port_views(ports: &[PortMapping]) -> Vec<Port> {
     ports
         .iter()
         .map(|p| Port {
-            host_ip: p.host_ip.map(IpAddr::V4),
+            host_ip: p.host_ip,
             host_port: p.host_port,
             container_port: p.container_port,
             transport: p.transport,

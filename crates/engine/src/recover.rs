@@ -106,9 +106,9 @@ impl Engine {
                 id: lease.network.clone(),
                 interface: endpoint.interface,
                 link: Some(endpoint.link),
-                addresses: vec![endpoint.address],
-                gateways: endpoint.gateway.map(std::net::IpAddr::V4).into_iter().collect(),
-                mac: Some(endpoint.mac),
+                addresses: endpoint.addresses,
+                gateways: endpoint.gateways,
+                mac: endpoint.mac,
                 aliases: Vec::new(),
             });
         }

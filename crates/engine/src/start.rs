@@ -168,7 +168,7 @@ impl Engine {
         let linux = spec.linux.clone().unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &self.cgroup_path(&record.id), &linux.resources.unwrap_or_default())?;
         let network = match request.network {
-            NetworkMode::Bridge => Some(self.bridge_instance()?),
+            NetworkMode::Bridge => Some(self.default_network()?),
             _ => None,
         };
         let launch = tare_runtime::plan::plan(&spec)?;

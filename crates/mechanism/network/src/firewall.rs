@@ -2,7 +2,7 @@
 //!
 //! Displayed in nft's own language, so that `nft -f` makes the same table from the text: a test compares the two.
 
-use crate::Instance;
+use crate::Policy;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tare_model::address::IpNet;
@@ -131,9 +131,10 @@ pub enum Action {
 }
 
 impl Ruleset {
-    /// The rules of `instance`'s network.
-    pub(crate) fn of(instance: &Instance) -> Ruleset {
-        let (bridge, subnet) = (&instance.bridge, instance.subnet);
+    /// The rules of one network.
+    pub(crate) fn of(table: &str, policy: &Policy) -> Ruleset {
+        let bridge = &policy.bridge;
+        let subnet = policy.subnets.iter().copied().find(|n| n.is_ipv4()).unwrap_or(IpNet::LOOPBACK_V4);
         let loopback = IpNet::LOOPBACK_V4;
         let from = || Match::From(bridge.clone());
         let to = || Match::To(bridge.clone());
@@ -182,7 +183,7 @@ impl Ruleset {
             ("postrouting", Hook::Postrouting, postrouting),
         ];
         Ruleset {
-            table: instance.table.clone(),
+            table: table.to_owned(),
             fingerprint: format!("tare rules {VERSION} for {bridge} {subnet}"),
             chains: chains.map(|(name, hook, rules)| Chain { name: name.into(), hook, rules }).into(),
             maps: vec![any, at],
@@ -287,11 +288,17 @@ fn fields(fields: &[Field], word: impl Fn(Field) -> &'static str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn the_rules_read_as_nft_would_list_them() {
-        let instance = Instance::new(Path::new("/var/lib/tare"), "10.112.0.0/20".parse().unwrap(), 1500).unwrap();
-        assert_eq!(Ruleset::of(&instance).to_string(), include_str!("../testdata/default.nft"));
+        let policy = Policy {
+            bridge: "tare0".into(),
+            subnets: vec!["10.112.0.0/20".parse().unwrap()],
+            internal: false,
+            isolate: false,
+            icc: true,
+            masquerade: true,
+        };
+        assert_eq!(Ruleset::of("tare", &policy).to_string(), include_str!("../testdata/default.nft"));
     }
 }

@@ -5,7 +5,7 @@
 use crate::channel::{Channel, Request};
 use crate::message::array;
 use rustix::fs::readlink;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use tare_kernel::netlink::Protocol;
 use tare_model::Result;
@@ -18,10 +18,11 @@ const IPPROTO_TCP: u8 = 6;
 const STATES: u32 = 1 << 10 | 1 << 13;
 
 /// Name and pid of a process that holds `address`, as in `nginx (pid 123)`. `None` where it cannot be found.
-pub(crate) fn of(address: SocketAddrV4) -> Option<String> {
+pub(crate) fn of(address: SocketAddr) -> Option<String> {
     [AF_INET, AF_INET6].into_iter().find_map(|family| {
         let sockets = sockets(family, address.port()).ok()?;
-        let overlaps = |a: &Ipv4Addr| a.is_unspecified() || address.ip().is_unspecified() || a == address.ip();
+        let overlaps =
+            |a: &Ipv4Addr| a.is_unspecified() || address.ip().is_unspecified() || IpAddr::V4(*a) == address.ip();
         sockets.iter().filter(|(a, _)| overlaps(a)).find_map(|(_, inode)| process_with(*inode))
     })
 }
@@ -74,17 +75,17 @@ fn process_with(inode: u32) -> Option<String> {
 mod tests {
     use super::*;
     use crate::testing::in_new_namespace;
-    use std::net::TcpListener;
+    use std::net::{SocketAddrV4, TcpListener};
 
     #[test]
     fn a_listener_is_found_under_both_families() {
         in_new_namespace(|_| {
             let me = format!("(pid {})", std::process::id());
             let v4 = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            assert_eq!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, v4)), None, "the listener is closed");
+            assert_eq!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, v4).into()), None, "the listener is closed");
             let v6 = TcpListener::bind("[::]:0").unwrap();
             let port = v6.local_addr().unwrap().port();
-            assert!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap().ends_with(&me));
+            assert!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()).unwrap().ends_with(&me));
         });
     }
 

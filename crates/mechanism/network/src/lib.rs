@@ -23,19 +23,21 @@
 
 mod bridge;
 mod channel;
+mod connect;
 mod counters;
 mod endpoint;
 mod files;
 mod firewall;
 mod holder;
 mod host;
-mod instance;
 mod macvlan;
 mod message;
 mod nft;
 mod phys;
+mod policy;
 mod ports;
 mod route;
+mod site;
 mod subnet;
 #[cfg(test)]
 mod testing;
@@ -43,15 +45,16 @@ mod testing;
 mod tests;
 mod traffic;
 
-pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport};
+pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport, Setting};
 pub use counters::Counters;
-pub use endpoint::{Endpoint, EndpointPlan};
+pub use endpoint::{Endpoint, EndpointKind, EndpointPlan};
 pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only, resolv_conf};
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
 pub use host::{Host, counters, loopback_up};
-pub use instance::{Instance, subnet_candidates};
 pub use macvlan::{IpvlanMode, MacvlanMode};
 pub use phys::{Kept, LentDevice, Returned};
+pub use policy::Policy;
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
+pub use site::{Site, bridge_name, link_name, subnet_candidates};
 pub use subnet::{Occupied, choose_subnet};
 pub use traffic::{LEAST_RATE, Rate};

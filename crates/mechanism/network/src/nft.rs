@@ -5,7 +5,7 @@
 use crate::channel::{Batch, Channel, Request};
 use crate::firewall::{Action, Chain, Field, Hook, Map, Match, PUBLISHED, PUBLISHED_AT, Rule, Ruleset, TARGET};
 use crate::message::{APPEND, Attributes, AttributesOf, CREATE, EXCLUSIVE, find};
-use crate::{PortMapping, Transport};
+use crate::{Policy, PortMapping, Transport};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr};
 use tare_model::address::IpNet;
@@ -89,6 +89,13 @@ pub(crate) struct Element {
 }
 
 impl Element {
+    /// The elements that lead to a container with these addresses.
+    pub(crate) fn of(ports: &[PortMapping], addresses: &[IpNet]) -> Vec<Element> {
+        let v4 = addresses.iter().find_map(|net| if let IpAddr::V4(a) = net.address() { Some(a) } else { None });
+        let Some(target) = v4 else { return Vec::new() };
+        ports.iter().map(|port| Element { port: *port, target }).collect()
+    }
+
     fn map(&self) -> &'static str {
         if self.port.host_ip.is_some() { PUBLISHED_AT } else { PUBLISHED }
     }
@@ -101,7 +108,7 @@ impl Element {
             Transport::Sctp => 132,
         };
         let [high, low] = self.port.host_port.to_be_bytes();
-        let address = self.port.host_ip.map(|ip| ip.octets());
+        let address = self.port.host_ip.and_then(|ip| if let IpAddr::V4(v4) = ip { Some(v4.octets()) } else { None });
         [[protocol, 0, 0, 0].as_slice(), address.as_ref().map_or(&[], |a| a), &[high, low, 0, 0]].concat()
     }
 
@@ -112,6 +119,21 @@ impl Element {
 }
 
 impl Channel {
+    /// Writes the base of the table and this network's part of it where they are missing or others; whether it did.
+    pub(crate) fn ensure_rules(&mut self, table: &str, policy: &Policy) -> Result<bool> {
+        let rules = Ruleset::of(table, policy);
+        let missing = !self.has_ruleset(&rules)?;
+        if missing {
+            self.write_ruleset(&rules)?;
+        }
+        Ok(missing)
+    }
+
+    /// Removes this bridge's part of the table, and the table with the last one.
+    pub(crate) fn remove_rules(&mut self, table: &str, _bridge: &str) -> Result<()> {
+        self.delete_table(table)
+    }
+
     /// Whether the rules in the kernel are those of `rules`.
     pub(crate) fn has_ruleset(&mut self, rules: &Ruleset) -> Result<bool> {
         let Some(first) = rules.chains.first() else { return Ok(true) };

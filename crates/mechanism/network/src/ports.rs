@@ -5,11 +5,11 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{
-    AddressFamily, Shutdown, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, listen, shutdown, socket_with,
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, ipproto, listen, shutdown, socket_with,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use tare_model::{Error, Kind, Result};
 
@@ -59,8 +59,8 @@ impl FromStr for Transport {
 /// One published port; displayed as in `0.0.0.0:8080->80/tcp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// The host's address; `None` for all of them.
-    pub host_ip: Option<Ipv4Addr>,
+    /// The host's address; `None` for all of them, of both families.
+    pub host_ip: Option<IpAddr>,
     /// The host's port; 0 asks for a free one.
     pub host_port: u16,
     /// The container's port.
@@ -70,8 +70,8 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
-    fn host(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED), self.host_port)
+    fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), self.host_port)
     }
 }
 
@@ -99,19 +99,25 @@ pub fn reserve_ports(wanted: &[PortMapping]) -> Result<Reservation> {
     let mut reservation = Reservation { ports: Vec::new(), sockets: Vec::new() };
     for port in wanted {
         let port = PortMapping { host_ip: port.host_ip.filter(|ip| !ip.is_unspecified()), ..*port };
-        let socket = reserve(port.host()).map_err(|e| refused(port, e))?;
-        let bound = getsockname(&socket).and_then(SocketAddrV4::try_from).map_err(|e| refused(port, e))?;
+        let socket = reserve(port.host(), port.transport).map_err(|e| refused(port, e))?;
+        let bound = getsockname(&socket).and_then(SocketAddr::try_from).map_err(|e| refused(port, e))?;
         reservation.ports.push(PortMapping { host_port: bound.port(), ..port });
         reservation.sockets.push(socket);
     }
     Ok(reservation)
 }
 
-fn reserve(address: SocketAddrV4) -> Result<OwnedFd, Errno> {
-    let new = || socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+fn reserve(address: SocketAddr, transport: Transport) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (SocketType::STREAM, None),
+        Transport::Udp => (SocketType::DGRAM, None),
+        Transport::Sctp => (SocketType::STREAM, Some(ipproto::SCTP)),
+    };
+    let new = || socket_with(family, kind, SocketFlags::CLOEXEC, protocol);
     let socket = new()?;
     match bind(&socket, &address) {
-        Err(Errno::ADDRINUSE) if address.port() != 0 => {}
+        Err(Errno::ADDRINUSE) if address.port() != 0 && transport == Transport::Tcp => {}
         other => return other.map(|()| socket),
     }
     // Perhaps only connections in TIME_WAIT of a server that has ended are in the way. SO_REUSEADDR passes these, but
@@ -148,10 +154,10 @@ mod tests {
     use super::*;
     use crate::testing::in_new_namespace;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddrV4, TcpListener, TcpStream};
 
     fn tcp(host_ip: Option<Ipv4Addr>, host_port: u16) -> PortMapping {
-        PortMapping { host_ip, host_port, container_port: 80, transport: Transport::Tcp }
+        PortMapping { host_ip: host_ip.map(IpAddr::V4), host_port, container_port: 80, transport: Transport::Tcp }
     }
 
     #[test]

@@ -53,6 +53,8 @@ const OPERATIONAL: u8 = 6;
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 
+/// No duplicate address detection.
+const IFA_F_NODAD: u8 = 0x02;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -79,6 +81,17 @@ pub(crate) const LOOPBACK: u32 = 1;
 pub(crate) enum Device<'a> {
     Index(u32),
     Name(&'a str),
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 /// `struct ifinfomsg`.
@@ -132,15 +145,21 @@ impl Batch {
         };
         self.add(&request, |a| {
             a.string(IFLA_IFNAME, &plan.link);
-            a.u32(IFLA_MTU, plan.mtu);
+            if plan.mtu != 0 {
+                a.u32(IFLA_MTU, plan.mtu);
+            }
             a.u32(IFLA_MASTER, master);
             a.nest(IFLA_LINKINFO, |a| {
                 a.string(IFLA_INFO_KIND, "veth");
                 a.nest(IFLA_INFO_DATA, |a| {
                     a.nest_after(VETH_INFO_PEER, &link_header(Device::Index(0), 0, 0), |a| {
                         a.string(IFLA_IFNAME, &plan.interface);
-                        a.bytes(IFLA_ADDRESS, &plan.mac.0);
-                        a.u32(IFLA_MTU, plan.mtu);
+                        if let Some(mac) = plan.mac {
+                            a.bytes(IFLA_ADDRESS, &mac.0);
+                        }
+                        if plan.mtu != 0 {
+                            a.u32(IFLA_MTU, plan.mtu);
+                        }
                         a.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
                     });
                 });
@@ -198,9 +217,10 @@ impl Batch {
 
     /// Gives a device an address; fine if it has it.
     pub(crate) fn add_address(&mut self, index: u32, name: &str, address: IpNet) {
-        let (IpAddr::V4(own), IpAddr::V4(last)) = (address.address(), address.last()) else { return };
         // struct ifaddrmsg: family, prefix length, flags, scope, index
-        let mut header = [AF_INET, address.prefix(), 0, 0, 0, 0, 0, 0];
+        let mut header = [family(address.address()), address.prefix(), 0, 0, 0, 0, 0, 0];
+        // Leased addresses are nobody else's, and a tentative one could not be used for a second.
+        header[2] = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         header[4..8].copy_from_slice(&index.to_ne_bytes());
         let request = Request {
             kind: RTM_NEWADDR,
@@ -211,16 +231,18 @@ impl Batch {
             fine: &[Errno::EXIST],
         };
         self.add(&request, |a| {
-            a.bytes(IFA_LOCAL, &own.octets());
-            a.bytes(IFA_ADDRESS, &own.octets());
-            a.bytes(IFA_BROADCAST, &last.octets());
+            a.bytes(IFA_LOCAL, &octets(address.address()));
+            a.bytes(IFA_ADDRESS, &octets(address.address()));
+            if address.is_ipv4() && address.prefix() < 31 {
+                a.bytes(IFA_BROADCAST, &octets(address.last()));
+            }
         });
     }
 
-    /// The default route through `gateway`.
-    pub(crate) fn add_default_route(&mut self, index: u32, name: &str, gateway: Ipv4Addr) {
+    /// The default route through `gateway`; a metric of 0 is the kernel's choice.
+    pub(crate) fn add_default_route(&mut self, index: u32, name: &str, gateway: IpAddr, metric: u32) {
         // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
-        let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
+        let header = [family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
         let request = Request {
             kind: RTM_NEWROUTE,
             flags: CREATE | EXCLUSIVE,
@@ -230,8 +252,11 @@ impl Batch {
             fine: &[],
         };
         self.add(&request, |a| {
-            a.bytes(RTA_GATEWAY, &gateway.octets());
+            a.bytes(RTA_GATEWAY, &octets(gateway));
             a.u32(RTA_OIF, index);
+            if metric != 0 {
+                a.u32(RTA_PRIORITY, metric);
+            }
         });
     }
 

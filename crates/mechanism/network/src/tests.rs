@@ -13,14 +13,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
 use tare_model::Kind;
-use tare_model::address::IpNet;
+use tare_model::network::{Driver, Network, Subnet};
 
 const HOST_OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
 /// The host's side of a test: in the namespace of the calling thread.
 struct Lab {
-    instance: Instance,
+    site: Site,
+    network: Network,
+    gateway: Ipv4Addr,
     host: Host,
     outside: OwnedFd,
     next: u8,
@@ -35,25 +37,35 @@ struct Container {
 
 impl Lab {
     fn new() -> Lab {
-        let instance = Instance::new(Path::new("/var/lib/tare"), "10.112.0.0/20".parse().unwrap(), 1500).unwrap();
+        let site = Site::of(Path::new("/var/lib/tare"));
+        let network = network(&site.bridge, &["10.112.0.0/20"]);
         let outside = new_network_namespace().unwrap();
         let mut host = Host::open().unwrap();
         // A bridge alone would do; joined by veth, the outside machine is a neighbour on a network of its own.
-        let uplink = Instance { bridge: "up0".into(), ..instance.clone() };
         command(&["ip", "link", "add", "up0", "type", "bridge", "forward_delay", "0"]);
         command(&["ip", "addr", "add", "198.51.100.1/24", "dev", "up0"]);
         command(&["ip", "link", "set", "up0", "up"]);
-        let plan = EndpointPlan {
-            address: IpNet::new(OUTSIDE.into(), 24).unwrap(),
-            gateway: None,
-            ..EndpointPlan::new(&uplink, 1, OUTSIDE, vec![])
-        };
+        let uplink = Network { internal: true, ..self::network("up0", &["198.51.100.0/24"]) };
+        let plan = EndpointPlan::of(&site, &uplink, 1, &[OUTSIDE.into()]).unwrap();
         host.connect(&plan, outside.as_fd()).unwrap();
         // A new namespace begins with what the machine's own has.
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
-        let report = host.ensure_bridge(&instance.bridge_plan()).unwrap();
-        assert_eq!(report, BridgeReport { bridge_created: true, table_written: true, forwarding_enabled: true });
-        Lab { instance, host, outside, next: 2 }
+        let report = host.ensure_bridge(&BridgePlan::of(&site, &network, 1500).unwrap()).unwrap();
+        let forward = Setting { name: "net.ipv4.ip_forward".into(), before: "0".into(), now: "1".into() };
+        assert_eq!(report, BridgeReport { bridge_created: true, rules_written: true, settings: vec![forward] });
+        Lab { site, network, gateway: Ipv4Addr::new(10, 112, 0, 1), host, outside, next: 2 }
+    }
+
+    fn bridge_plan(&self) -> BridgePlan {
+        BridgePlan::of(&self.site, &self.network, 1500).unwrap()
+    }
+
+    fn plan(&self, token: u64, address: Ipv4Addr, ports: Vec<PortMapping>) -> EndpointPlan {
+        EndpointPlan { ports, ..EndpointPlan::of(&self.site, &self.network, token, &[address.into()]).unwrap() }
+    }
+
+    fn remove(&self, host: &mut Host) -> BridgeRemoval {
+        host.remove_bridge_if_unused(&self.site.table, &self.site.bridge, None).unwrap()
     }
 
     fn container(&mut self, ports: &[PortMapping]) -> Container {
@@ -61,7 +73,7 @@ impl Lab {
         let reservation = reserve_ports(ports).unwrap();
         let address = Ipv4Addr::new(10, 112, 0, self.next);
         self.next += 1;
-        let plan = EndpointPlan::new(&self.instance, 1000 + u64::from(self.next), address, reservation.ports);
+        let plan = self.plan(1000 + u64::from(self.next), address, reservation.ports);
         let endpoint = self.host.connect(&plan, netns.as_fd()).unwrap();
         Container { netns, endpoint, _sockets: reservation.sockets }
     }
@@ -69,7 +81,7 @@ impl Lab {
 
 impl Container {
     fn address(&self) -> Ipv4Addr {
-        let IpAddr::V4(v4) = self.endpoint.address.address() else { panic!() };
+        let IpAddr::V4(v4) = self.endpoint.addresses[0].address() else { panic!() };
         v4
     }
 
@@ -79,12 +91,39 @@ impl Container {
     }
 }
 
+/// A bridged network with these subnets and the first host of each as gateway.
+fn network(bridge: &str, subnets: &[&str]) -> Network {
+    let subnet = |text: &&str| {
+        let net: tare_model::address::IpNet = text.parse().unwrap();
+        Subnet { net, gateway: net.first_host(), range: None, reserved: vec![] }
+    };
+    Network {
+        name: bridge.into(),
+        id: "0".repeat(64),
+        driver: Driver::Bridge,
+        device: Some(bridge.into()),
+        subnets: subnets.iter().map(subnet).collect(),
+        parent: None,
+        mode: None,
+        internal: false,
+        isolate: false,
+        icc: true,
+        masquerade: true,
+        dns: true,
+        mtu: None,
+        publish_address: None,
+        labels: [].into(),
+        options: [].into(),
+        created: 0,
+    }
+}
+
 fn at<T>(netns: &OwnedFd, work: impl FnOnce() -> T) -> T {
     in_network_namespace(netns.as_fd(), work).unwrap()
 }
 
 fn port(host_ip: Option<Ipv4Addr>, host_port: u16, container_port: u16) -> PortMapping {
-    PortMapping { host_ip, host_port, container_port, transport: Transport::Tcp }
+    PortMapping { host_ip: host_ip.map(IpAddr::V4), host_port, container_port, transport: Transport::Tcp }
 }
 
 fn connect(address: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
@@ -115,7 +154,7 @@ fn a_container_reaches_the_outside_under_the_hosts_address() {
         at(&lab.outside, || command(&["ip", "route", "add", "10.112.0.0/20", "via", &routed]));
         assert!(at(&lab.outside, || connect(c.address(), 80)).is_err());
         // The host itself reaches it.
-        assert_eq!(talk(connect(c.address(), 80), &inner), lab.instance.gateway);
+        assert_eq!(talk(connect(c.address(), 80), &inner), lab.gateway);
     });
 }
 
@@ -128,20 +167,20 @@ fn a_published_port_is_reached_from_everywhere() {
         let server = web.listen(80);
         // From outside, with the client's own address; from the host through each of its addresses.
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)), &server), OUTSIDE);
-        assert_eq!(talk(connect(Ipv4Addr::LOCALHOST, 8080), &server), lab.instance.gateway);
-        assert_eq!(talk(connect(Ipv4Addr::new(127, 9, 9, 9), 8080), &server), lab.instance.gateway);
+        assert_eq!(talk(connect(Ipv4Addr::LOCALHOST, 8080), &server), lab.gateway);
+        assert_eq!(talk(connect(Ipv4Addr::new(127, 9, 9, 9), 8080), &server), lab.gateway);
         assert_eq!(talk(connect(HOST_OUTSIDE, 8080), &server), HOST_OUTSIDE);
-        assert_eq!(talk(connect(lab.instance.gateway, 8080), &server), lab.instance.gateway);
+        assert_eq!(talk(connect(lab.gateway, 8080), &server), lab.gateway);
         // From another container: directly, and through the host; from itself through the host.
         assert_eq!(talk(at(&other.netns, || connect(web.address(), 80)), &server), other.address());
-        assert_eq!(talk(at(&other.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.instance.gateway);
-        assert_eq!(talk(at(&other.netns, || connect(lab.instance.gateway, 8080)), &server), lab.instance.gateway);
-        assert_eq!(talk(at(&web.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.instance.gateway);
+        assert_eq!(talk(at(&other.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.gateway);
+        assert_eq!(talk(at(&other.netns, || connect(lab.gateway, 8080)), &server), lab.gateway);
+        assert_eq!(talk(at(&web.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.gateway);
         // A container's 127.0.0.1 is its own.
         assert!(at(&other.netns, || connect(Ipv4Addr::LOCALHOST, 8080)).is_err());
 
-        lab.host.disconnect(&web.endpoint).unwrap();
-        lab.host.disconnect(&web.endpoint).unwrap();
+        lab.host.disconnect(&web.endpoint, None).unwrap();
+        lab.host.disconnect(&web.endpoint, None).unwrap();
         assert!(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)).is_err());
         assert!(connect(Ipv4Addr::LOCALHOST, 8080).is_err());
     });
@@ -160,8 +199,8 @@ fn a_port_reaches_itself_through_the_host_whether_or_not_bridged_packets_are_fil
             let web = lab.container(&[port(None, 8080, 80)]);
             let other = lab.container(&[]);
             let server = web.listen(80);
-            assert_eq!(talk(at(&web.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.instance.gateway);
-            assert_eq!(talk(at(&other.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.instance.gateway);
+            assert_eq!(talk(at(&web.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.gateway);
+            assert_eq!(talk(at(&other.netns, || connect(HOST_OUTSIDE, 8080)), &server), lab.gateway);
             assert_eq!(talk(at(&other.netns, || connect(web.address(), 80)), &server), other.address());
         });
     }
@@ -174,10 +213,10 @@ fn a_port_published_on_one_address_is_reached_there_only() {
         let private = lab.container(&[port(Some(Ipv4Addr::LOCALHOST), 8080, 80)]);
         let public = lab.container(&[port(Some(HOST_OUTSIDE), 8080, 80)]);
         let (inner, outer) = (private.listen(80), public.listen(80));
-        assert_eq!(talk(connect(Ipv4Addr::LOCALHOST, 8080), &inner), lab.instance.gateway);
+        assert_eq!(talk(connect(Ipv4Addr::LOCALHOST, 8080), &inner), lab.gateway);
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)), &outer), OUTSIDE);
-        assert!(connect(lab.instance.gateway, 8080).is_err());
-        lab.host.disconnect(&public.endpoint).unwrap();
+        assert!(connect(lab.gateway, 8080).is_err());
+        lab.host.disconnect(&public.endpoint, None).unwrap();
         assert!(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)).is_err());
         // A neighbour that sends packets for 127.0.0.1 to the host is not let in.
         at(&lab.outside, || {
@@ -201,13 +240,13 @@ fn a_container_cannot_speak_under_a_foreign_address_or_to_the_hosts_loopback() {
         host.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         at(&c.netns, || {
             let own = UdpSocket::bind((c.address(), 0)).unwrap();
-            own.send_to(b"own", (lab.instance.gateway, 9000)).unwrap();
+            own.send_to(b"own", (lab.gateway, 9000)).unwrap();
         });
         assert_eq!(host.recv(&mut [0; 8]).unwrap(), 3);
         at(&c.netns, || {
             command(&["ip", "addr", "add", "198.51.100.77/32", "dev", "eth0"]);
             let foreign = UdpSocket::bind((Ipv4Addr::new(198, 51, 100, 77), 0)).unwrap();
-            foreign.send_to(b"foreign", (lab.instance.gateway, 9000)).unwrap();
+            foreign.send_to(b"foreign", (lab.gateway, 9000)).unwrap();
             // The host's loopback by way of the bridge.
             std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
             command(&["ip", "addr", "flush", "dev", "lo"]);
@@ -227,13 +266,13 @@ fn the_first_packet_goes_through() {
         let mut lab = Lab::new();
         let server = at(&lab.outside, || UdpSocket::bind((OUTSIDE, 7000)).unwrap());
         server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let web = UdpSocket::bind((lab.instance.gateway, 7001)).unwrap();
+        let web = UdpSocket::bind((lab.gateway, 7001)).unwrap();
         web.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         for _ in 0..20 {
             let c = lab.container(&[]);
             let socket = at(&c.netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
             socket.send_to(b"1", (OUTSIDE, 7000)).unwrap();
-            socket.send_to(b"1", (lab.instance.gateway, 7001)).unwrap();
+            socket.send_to(b"1", (lab.gateway, 7001)).unwrap();
             assert_eq!(server.recv_from(&mut [0; 8]).unwrap().1.ip(), HOST_OUTSIDE);
             let (_, back) = web.recv_from(&mut [0; 8]).unwrap();
             web.send_to(b"2", back).unwrap();
@@ -282,11 +321,11 @@ fn an_endpoint_and_its_plan_survive_json_and_another_process_takes_it_down() {
         let text = serde_json::to_string(&c.endpoint).unwrap();
         let read: Endpoint = serde_json::from_str(&text).unwrap();
         assert_eq!(read, c.endpoint);
-        let plan = lab.instance.bridge_plan();
+        let plan = lab.bridge_plan();
         assert_eq!(serde_json::from_str::<BridgePlan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
         let mut other = Host::open().unwrap();
-        assert_eq!(other.remove_bridge_if_unused(&lab.instance).unwrap(), BridgeRemoval::Used);
-        other.disconnect(&read).unwrap();
+        assert_eq!(lab.remove(&mut other), BridgeRemoval::Used);
+        other.disconnect(&read, None).unwrap();
         assert!(!command(&["nft", "list", "ruleset"]).contains("elements"));
         assert!(other.link_exists(&read.link).unwrap());
         drop(c);
@@ -295,8 +334,8 @@ fn an_endpoint_and_its_plan_survive_json_and_another_process_takes_it_down() {
             assert!(start.elapsed() < Duration::from_secs(2), "the device outlived its namespace");
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(other.remove_bridge_if_unused(&lab.instance).unwrap(), BridgeRemoval::Removed);
-        assert_eq!(other.remove_bridge_if_unused(&lab.instance).unwrap(), BridgeRemoval::Removed);
+        assert_eq!(lab.remove(&mut other), BridgeRemoval::Removed);
+        assert_eq!(lab.remove(&mut other), BridgeRemoval::Removed);
         assert_eq!(command(&["nft", "list", "ruleset"]), "");
         assert!(!other.link_exists("tare0").unwrap());
     });
@@ -310,20 +349,20 @@ fn an_element_that_was_left_behind_is_replaced_and_one_of_another_is_left_alone(
             lab.container(&[port(None, 8080, 80), port(None, 8082, 82)]);
         drop((netns, _sockets)); // killed: nobody disconnected
         let live = lab.container(&[port(None, 8080, 80), port(None, 8081, 81)]);
-        lab.host.disconnect(&dead).unwrap();
+        lab.host.disconnect(&dead, None).unwrap();
         let rules = command(&["nft", "list", "ruleset"]);
         assert!(rules.contains("tcp . 8080 : 10.112.0.3 . 80") && rules.contains("8081"), "{rules}");
         assert!(!rules.contains("8082"), "{rules}");
         // After the administrator flushed everything: a clear hint, a quiet teardown, and the next start heals.
         command(&["nft", "flush", "ruleset"]);
-        lab.host.disconnect(&live.endpoint).unwrap();
-        let plan = EndpointPlan::new(&lab.instance, 7, Ipv4Addr::new(10, 112, 0, 99), vec![port(None, 9, 9)]);
+        lab.host.disconnect(&live.endpoint, None).unwrap();
+        let plan = lab.plan(7, Ipv4Addr::new(10, 112, 0, 99), vec![port(None, 9, 9)]);
         let netns = new_network_namespace().unwrap();
         let e = lab.host.connect(&plan, netns.as_fd()).unwrap_err();
         assert_eq!(e.kind(), Kind::NotFound, "{e}");
         assert!(e.first_hint().unwrap().contains("flushed"), "{e:?}");
         assert!(!lab.host.link_exists(&plan.link).unwrap(), "a failed start left its device");
-        assert!(lab.host.ensure_bridge(&lab.instance.bridge_plan()).unwrap().table_written);
+        assert!(lab.host.ensure_bridge(&lab.bridge_plan()).unwrap().rules_written);
         lab.host.connect(&plan, netns.as_fd()).unwrap();
     });
 }
@@ -331,19 +370,22 @@ fn an_element_that_was_left_behind_is_replaced_and_one_of_another_is_left_alone(
 #[test]
 fn many_may_make_the_same_bridge_at_once() {
     in_new_namespace(|netns| {
-        let instance = Instance::new(Path::new("/srv/x"), "10.112.0.0/20".parse().unwrap(), 1500).unwrap();
+        let site = Site::of(Path::new("/srv/x"));
+        let network = network(&site.bridge, &["10.112.0.0/20"]);
+        let bridge_plan = &BridgePlan::of(&site, &network, 1500).unwrap();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..16)
                 .map(|i| {
-                    let instance = &instance;
+                    let (site, network) = (&site, &network);
                     scope.spawn(move || {
                         at(netns, || {
                             let mut host = Host::open().unwrap();
-                            host.ensure_bridge(&instance.bridge_plan()).unwrap();
+                            host.ensure_bridge(bridge_plan).unwrap();
                             let inside = new_network_namespace().unwrap();
                             let address = Ipv4Addr::new(10, 112, 1, i);
                             let ports = vec![port(None, 8000 + u16::from(i), 80)];
-                            let plan = EndpointPlan::new(instance, u64::from(i), address, ports);
+                            let plan = EndpointPlan::of(site, network, u64::from(i), &[address.into()]).unwrap();
+                            let plan = EndpointPlan { ports, ..plan };
                             host.connect(&plan, inside.as_fd()).unwrap();
                             inside
                         })
@@ -354,8 +396,8 @@ fn many_may_make_the_same_bridge_at_once() {
             let rules = command(&["nft", "list", "ruleset"]);
             assert_eq!(rules.matches("tcp . 80").count(), 16, "{rules}");
             assert_eq!(rules.matches("masquerade").count(), 3, "{rules}");
-            assert_eq!(command(&["ip", "-o", "link", "show", "master", &instance.bridge]).lines().count(), all.len());
-            let again = Host::open().unwrap().ensure_bridge(&instance.bridge_plan()).unwrap();
+            assert_eq!(command(&["ip", "-o", "link", "show", "master", &site.bridge]).lines().count(), all.len());
+            let again = Host::open().unwrap().ensure_bridge(bridge_plan).unwrap();
             assert_eq!(again, BridgeReport::default());
         });
     });
@@ -366,15 +408,15 @@ fn a_changed_rule_set_replaces_the_old_one_and_keeps_the_ports() {
     in_new_namespace(|_| {
         let mut lab = Lab::new();
         let c = lab.container(&[port(None, 8080, 80)]);
-        let mut plan = lab.instance.bridge_plan();
-        plan.rules.fingerprint = "an older tare's".into();
-        plan.rules.chains[3].rules.clear();
-        assert!(lab.host.ensure_bridge(&plan).unwrap().table_written);
-        let report = lab.host.ensure_bridge(&lab.instance.bridge_plan()).unwrap();
-        assert_eq!(report, BridgeReport { table_written: true, ..BridgeReport::default() });
+        let mut rules = Ruleset::of(&lab.site.table, &lab.bridge_plan().policy);
+        rules.fingerprint = "an older tare's".into();
+        rules.chains[3].rules.clear();
+        lab.host.nft.write_ruleset(&rules).unwrap();
+        let report = lab.host.ensure_bridge(&lab.bridge_plan()).unwrap();
+        assert_eq!(report, BridgeReport { rules_written: true, ..BridgeReport::default() });
         let server = c.listen(80);
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)), &server), OUTSIDE);
-        lab.host.disconnect(&c.endpoint).unwrap();
+        lab.host.disconnect(&c.endpoint, None).unwrap();
         assert_eq!(command(&["nft", "list", "ruleset"]), include_str!("../testdata/default.nft"));
     });
 }
@@ -393,7 +435,10 @@ fn a_drop_of_the_administrator_wins_and_foreign_rules_are_untouched() {
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 8081)), &passed), OUTSIDE);
         drop((dropped, passed));
         lab.host.delete_link(&web.endpoint.link).unwrap();
-        assert_eq!(lab.host.remove_bridge_if_unused(&lab.instance).unwrap(), BridgeRemoval::Removed);
+        assert_eq!(
+            lab.host.remove_bridge_if_unused(&lab.site.table, &lab.site.bridge, None).unwrap(),
+            BridgeRemoval::Removed
+        );
         assert_eq!(command(&["nft", "list", "ruleset"]), before);
     });
 }
@@ -407,14 +452,14 @@ fn a_subnet_that_the_host_routes_is_avoided_or_refused_by_name() {
         let candidates = subnet_candidates(Path::new("/var/lib/tare"));
         assert_eq!(choose_subnet(&occupied, &candidates).unwrap(), candidates[0]);
         assert_eq!(choose_subnet(&occupied, &candidates[1..]).unwrap(), candidates[2]);
-        let other = Instance::new(Path::new("/srv/y"), candidates[1], 1500).unwrap();
-        let e = lab.host.ensure_bridge(&other.bridge_plan()).unwrap_err();
+        let other = network("tn-y", &[&candidates[1].to_string()]);
+        let e = lab.host.ensure_bridge(&BridgePlan::of(&lab.site, &other, 1500).unwrap()).unwrap_err();
         assert_eq!(e.kind(), Kind::InUse);
         assert_eq!(
             e.to_string(),
             "create network 10.112.16.0/20: the host routes 10.112.20.0/24 through device \"lo\""
         );
-        assert!(!lab.host.link_exists(&other.bridge).unwrap());
+        assert!(!lab.host.link_exists("tn-y").unwrap());
         assert_eq!(lab.host.default_mtu().unwrap(), 1500);
         command(&["ip", "link", "set", "up0", "mtu", "1400"]);
         command(&["ip", "route", "add", "default", "via", "198.51.100.2"]);
@@ -432,7 +477,7 @@ fn counters_count() {
         assert_eq!(before[0].interface, "eth0");
         let socket = at(&c.netns, || UdpSocket::bind((c.address(), 0)).unwrap());
         for _ in 0..10 {
-            socket.send_to(&[0; 1000], (lab.instance.gateway, 9)).unwrap();
+            socket.send_to(&[0; 1000], (lab.gateway, 9)).unwrap();
         }
         let after = counters(c.netns.as_fd()).unwrap();
         assert!(after[0].tx_packets >= before[0].tx_packets + 10, "{after:?}");
@@ -452,7 +497,7 @@ fn a_thousand_ports_in_one_go() {
         let c = lab.container(&many);
         let server = c.listen(1000);
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 20999)), &server), OUTSIDE);
-        lab.host.disconnect(&c.endpoint).unwrap();
+        lab.host.disconnect(&c.endpoint, None).unwrap();
         assert!(!command(&["nft", "list", "ruleset"]).contains("elements"));
     });
 }
@@ -472,9 +517,9 @@ fn cost_of_a_connection() {
                     let address = Ipv4Addr::new(10, 112, 2 + ports, i);
                     let token = u64::from(ports) << 8 | u64::from(i);
                     let start = Instant::now();
-                    lab.host.ensure_bridge(&lab.instance.bridge_plan()).unwrap();
+                    lab.host.ensure_bridge(&lab.bridge_plan()).unwrap();
                     let ensured = start.elapsed();
-                    let plan = EndpointPlan::new(&lab.instance, token << 20, address, reservation.ports);
+                    let plan = lab.plan(token << 20, address, reservation.ports);
                     lab.host.connect(&plan, netns.as_fd()).unwrap();
                     let connected = start.elapsed() - ensured;
                     keep.push((netns, reservation.sockets));
