@@ -91,7 +91,7 @@ impl Engine {
                     std::net::IpAddr::V6(_) => None,
                 });
                 let mac = v4.map(|a| tare_model::address::MacAddress::of(a.into()));
-                crate::record::Lease { network: network.bridge.clone(), v4, v6: None, mac }
+                crate::record::Lease { network: network.device.clone().unwrap_or_default(), v4, v6: None, mac }
             })
             .collect();
         self.fault("reserve")?;
