@@ -44,23 +44,11 @@ impl Engine {
         let mtu = row.labels.get("mtu").and_then(|m| m.parse().ok()).unwrap_or(1500);
         let gateway = row.gateway.or_else(|| subnet.first_host());
         let network = Network {
-            name: "bridge".to_owned(),
-            id: String::new(),
-            driver: Driver::Bridge,
             device: Some(bridge),
             subnets: vec![Subnet { net: subnet, gateway, range: None, reserved: Vec::new() }],
-            parent: None,
-            mode: None,
-            internal: false,
-            isolate: false,
-            icc: true,
-            masquerade: true,
-            dns: true,
             mtu: Some(mtu),
-            publish_address: None,
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
             created: row.created,
+            ..Network::new("bridge", "", Driver::Bridge)
         };
         Ok(self.bridge.get_or_init(|| network).clone())
     }

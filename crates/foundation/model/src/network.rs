@@ -69,6 +69,31 @@ fn yes() -> bool {
 }
 
 impl Network {
+    /// A network with nothing out of the usual, and no subnets yet.
+    pub fn new(name: &str, id: &str, driver: Driver) -> Network {
+        Network {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            driver,
+            device: None,
+            subnets: Vec::new(),
+            parent: None,
+            mode: None,
+            internal: false,
+            isolate: false,
+            icc: true,
+            masquerade: true,
+            dns: true,
+            servers: Vec::new(),
+            routes: Vec::new(),
+            mtu: None,
+            publish_address: None,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            created: 0,
+        }
+    }
+
     /// The subnet of IPv4, if it has one.
     pub fn v4(&self) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.net.is_ipv4())
@@ -145,6 +170,7 @@ mod tests {
         assert_eq!((network.driver, network.driver.to_string().as_str()), (Driver::Macvlan, "macvlan"));
         let subnet =
             |text: &str| Subnet { net: text.parse().unwrap(), gateway: None, range: None, reserved: Vec::new() };
+        assert_eq!(Network { created: 7, ..Network::new("a", "00", Driver::Macvlan) }, network);
         network.subnets = vec![subnet("fd00::/64"), subnet("10.0.0.0/24")];
         assert!(network.v4().unwrap().net.is_ipv4() && network.v6().unwrap().net.is_ipv6());
         let text = serde_json::to_string(&network).unwrap();

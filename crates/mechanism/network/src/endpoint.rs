@@ -5,7 +5,7 @@ use crate::{IpvlanMode, LentDevice, MacvlanMode, PortMapping, Rate, Site};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tare_model::address::{IpNet, MacAddress};
-use tare_model::network::{Driver, Network};
+use tare_model::network::{Driver, Network, Route};
 use tare_model::{Error, Kind, Result};
 
 /// What [`Host::connect`](crate::Host::connect) brings about in the host and in the container's namespace.
@@ -27,6 +27,9 @@ pub struct EndpointPlan {
     pub gateways: Vec<IpAddr>,
     /// The default routes' metric: of several, the lowest wins. 0 for the kernel's choice.
     pub metric: u32,
+    /// Further routes.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// Hardware address of the container's end; `None` for the kernel's choice.
     pub mac: Option<MacAddress>,
     /// Largest packet, in bytes; 0 for that of the device below.
@@ -107,6 +110,7 @@ impl EndpointPlan {
             addresses: nets,
             gateways,
             metric: 0,
+            routes: network.routes.clone(),
             mtu: network.mtu.unwrap_or(0),
             ports: Vec::new(),
             rate: Rate::default(),

@@ -98,23 +98,9 @@ fn network(bridge: &str, subnets: &[&str]) -> Network {
         Subnet { net, gateway: net.first_host(), range: None, reserved: vec![] }
     };
     Network {
-        name: bridge.into(),
-        id: "0".repeat(64),
-        driver: Driver::Bridge,
         device: Some(bridge.into()),
         subnets: subnets.iter().map(subnet).collect(),
-        parent: None,
-        mode: None,
-        internal: false,
-        isolate: false,
-        icc: true,
-        masquerade: true,
-        dns: true,
-        mtu: None,
-        publish_address: None,
-        labels: [].into(),
-        options: [].into(),
-        created: 0,
+        ..Network::new(bridge, &"0".repeat(64), Driver::Bridge)
     }
 }
 
