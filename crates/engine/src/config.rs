@@ -1,8 +1,11 @@
 //! Where everything lies, and the engine itself.
 
 use crate::record::Dirs;
+use crate::request::Dns;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::Layout;
 use tare_runtime::launch::{Mark, Trace};
@@ -20,6 +23,19 @@ pub struct Config {
     pub executable: Option<PathBuf>,
     /// For tests of what happens then: fail, or be killed, at a named step. `name` or `name:kill`.
     pub fault: Option<String>,
+    /// What networks and containers have that were told nothing else.
+    pub network: NetworkDefaults,
+}
+
+/// Settings of networks; what is empty is tare's own choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkDefaults {
+    /// Where ports are published that name no address, on networks that name none; empty: everywhere.
+    pub publish: Vec<IpAddr>,
+    /// What subnets of both families are cut from.
+    pub pools: Vec<IpNet>,
+    /// Resolver of containers that name none, on networks that name none.
+    pub dns: Dns,
 }
 
 /// The engine: every verb is a method.

@@ -41,7 +41,7 @@ pub mod view;
 mod volumes;
 
 pub use attach::{Attachment, Frame};
-pub use config::{Config, Engine};
+pub use config::{Config, Engine, NetworkDefaults};
 pub use exec::ExecSession;
 pub use files::{CopyOptions, Stat};
 pub use info::Info;

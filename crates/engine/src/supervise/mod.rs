@@ -21,7 +21,7 @@ use crate::attach::{
 };
 use crate::lifecycle::Held;
 use crate::view::Exit;
-use crate::{Config, Engine, time};
+use crate::{Config, Engine, NetworkDefaults, time};
 use control::Live;
 use log::Log;
 use peer::Peer;
@@ -73,6 +73,8 @@ pub fn supervise(handover: &str) -> Result<()> {
         run: handover.run.clone(),
         executable: handover.executable.clone(),
         fault: handover.fault.clone(),
+        // What they decide is decided before a container starts.
+        network: NetworkDefaults::default(),
     })?;
     let adopt = |n: i32| tare_kernel::process::adopt(n).during("take over", "descriptor");
     let optional = |n: Option<i32>| n.map(adopt).transpose();

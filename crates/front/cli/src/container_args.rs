@@ -1,5 +1,6 @@
 //! The flags that make a container: of `run` and `create`.
 
+use crate::network_args::NetworkArgs;
 use crate::parse::limits::LimitArgs;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -122,21 +123,6 @@ pub(crate) struct FileArgs {
     /// Host device
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
     pub(crate) device: Vec<String>,
-}
-
-/// Flags of the network.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Network")]
-pub(crate) struct NetworkArgs {
-    /// bridge, host, none or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE")]
-    pub(crate) network: Option<String>,
-    /// Publish a TCP port, or a range
-    #[arg(short, long, value_name = "[IP:][HOST_PORT]:PORT")]
-    pub(crate) publish: Vec<String>,
-    /// Port that it listens on, for those who ask
-    #[arg(long, value_name = "PORT[/PROTOCOL]")]
-    pub(crate) expose: Vec<String>,
 }
 
 /// Limits of processes, which only a new container takes.

@@ -1,8 +1,8 @@
 //! What every verb gets: where state lies, and how to reach the engine.
 
-use crate::environment;
+use crate::{environment, settings};
 use std::path::PathBuf;
-use tare_engine::{Config, Engine, Mark, Protection, Trace};
+use tare_engine::{Config, Engine, Mark, NetworkDefaults, Protection, Trace};
 use tare_model::{Error, Kind, Result};
 
 /// The global options, understood.
@@ -34,17 +34,32 @@ impl Context {
         Ok(())
     }
 
-    /// Opens the engine.
+    /// Opens the engine, for what needs none of the configuration file's settings: a mistake in it keeps nobody from
+    /// stopping a container.
     ///
     /// # Errors
     /// `Kind::Denied` without root; what opening the store fails with.
     pub(crate) fn engine(&self) -> Result<Engine> {
+        self.open(NetworkDefaults::default())
+    }
+
+    /// Opens the engine with the configuration file's settings.
+    ///
+    /// # Errors
+    /// As [`Context::engine`]; `Kind::Invalid` if the file cannot be understood.
+    pub(crate) fn engine_with_settings(&self) -> Result<Engine> {
+        self.need_root()?;
+        self.open(settings::read()?.network.defaults())
+    }
+
+    fn open(&self, network: NetworkDefaults) -> Result<Engine> {
         self.need_root()?;
         let engine = Engine::open(Config {
             root: self.root.clone(),
             run: self.run.clone(),
             executable: self.executable.clone(),
             fault: environment::get("TARE_FAULT"),
+            network,
         })?;
         Ok(engine.traced(self.trace.clone()))
     }

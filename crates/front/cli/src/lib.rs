@@ -4,6 +4,7 @@
 //! Refuses to know how anything is done. Invariants: the process is single-threaded until the engine has launched what
 //! it launches; raw mode is undone on every way out; an unknown flag is an error; an error is worded once, here.
 
+mod asking;
 mod container_args;
 mod container_row;
 mod context;
@@ -13,12 +14,14 @@ mod filter;
 mod inspected;
 mod listing;
 mod meant;
+mod network_args;
 mod out;
 mod parse;
 mod progress;
 mod pulling;
 mod root;
 mod session;
+mod settings;
 mod template;
 mod terminal;
 mod time;

@@ -1,11 +1,13 @@
 //! From what was typed to what is meant: [`ContainerArgs`] becomes a [`RunRequest`]. Pure, but for the files that flags name.
 
+mod networking;
+
 use crate::container_args::ContainerArgs;
 use crate::parse::limits::Swap;
-use crate::parse::{bad, device, env, mount, network, port, seccomp, security, ulimit, userns, volume};
+use crate::parse::{bad, device, env, mount, network, seccomp, security, ulimit, userns, volume};
 use std::collections::BTreeSet;
 use std::path::Path;
-use tare_engine::request::{MountRequest, NamespaceMode, NetworkMode, RunRequest, Security, Source};
+use tare_engine::request::{MountRequest, NamespaceMode, RunRequest, Security, Source};
 use tare_model::runtime_spec::{LinuxMemory, LinuxResources};
 use tare_model::{Error, Kind, Result, size};
 
@@ -29,12 +31,11 @@ pub(crate) struct Caller<'a> {
 /// `Kind::Invalid` or `Kind::Unsupported`, naming the flag and its value.
 pub(crate) fn request(args: &ContainerArgs, caller: &Caller<'_>) -> Result<RunRequest> {
     let (source, command) = source(args, caller)?;
-    let network = args.network.network.as_deref().map(network::network).transpose()?.unwrap_or_default();
     let isolation = &args.isolation;
     let mode = |flag: &str, value: &Option<String>| {
         value.as_deref().map_or(Ok(NamespaceMode::Private), |text| network::namespace(flag, text))
     };
-    let request = RunRequest {
+    let mut request = RunRequest {
         name: args.name.clone(),
         source,
         command,
@@ -67,15 +68,13 @@ pub(crate) fn request(args: &ContainerArgs, caller: &Caller<'_>) -> Result<RunRe
         uts: mode("--uts", &isolation.uts)?,
         cgroupns: mode("--cgroupns", &isolation.cgroupns)?,
         userns: isolation.userns.as_deref().map(userns::parse).transpose()?.unwrap_or_default(),
-        network,
-        ports: each(&args.network.publish, port::parse)?,
-        expose: each(&args.network.expose, port::expose)?,
         stop_signal: args.stop_signal.clone(),
         stop_timeout: args.stop_timeout,
         remove: args.rm,
         ..RunRequest::default()
     };
-    contradictions(args, &request)?;
+    networking::fill(&args.network, &mut request)?;
+    networking::host_name(&request)?;
     Ok(request)
 }
 
@@ -178,30 +177,6 @@ fn each<T>(texts: &[String], parse: impl Fn(&str) -> Result<Vec<T>>) -> Result<V
     Ok(all.into_iter().flatten().collect())
 }
 
-/// Flags that cannot both be obeyed.
-fn contradictions(args: &ContainerArgs, request: &RunRequest) -> Result<()> {
-    let refuse = |flag: &str, value: &str, why: &str| Err(bad(flag, value, why));
-    let shared = match &request.network {
-        NetworkMode::Bridge => None,
-        NetworkMode::Host => Some("with --network host nothing needs publishing: its ports are the host's"),
-        NetworkMode::None => Some("with --network none nothing can be reached"),
-        NetworkMode::Container(_) => Some("publish it with the container that owns the network"),
-        NetworkMode::Path(_) => Some("whoever made the namespace decides what reaches it"),
-    };
-    if let (Some(why), Some(text)) = (shared, args.network.publish.first()) {
-        return refuse("--publish", text, why);
-    }
-    if let Some(name) = &request.hostname {
-        if request.uts != NamespaceMode::Private {
-            return refuse("--hostname", name, "with --uts it belongs to the namespace that is shared");
-        }
-        if matches!(request.network, NetworkMode::Container(_)) {
-            return refuse("--hostname", name, "it belongs to the container whose network is shared");
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,9 +268,6 @@ mod tests {
     #[test]
     fn what_cannot_both_be_is_refused() {
         for (line, why) in [
-            ("--network host -p 80 x", "nothing needs publishing"),
-            ("--network none -p 80 x", "nothing can be reached"),
-            ("--network container:y -p 80 x", "owns the network"),
             ("--uts host -h y x", "shared"),
             ("--network container:y -h y x", "shared"),
             ("--oom-kill-disable x", "without --memory"),
@@ -304,11 +276,5 @@ mod tests {
             let e = of(line).unwrap_err().to_string();
             assert!(e.contains(why), "{line}: {e}");
         }
-    }
-
-    #[test]
-    fn ports_expand() {
-        let r = of("-p 8000-8001:80-81 -p 127.0.0.1::90 --expose 7-8/udp x").unwrap();
-        assert_eq!((r.ports.len(), r.expose), (3, vec!["7/udp".to_owned(), "8/udp".to_owned()]));
     }
 }

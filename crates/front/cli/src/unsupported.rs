@@ -24,8 +24,7 @@ pub(crate) fn sentence(flag: &str) -> Option<String> {
 
 const WINDOWS: [&str; 5] = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"];
 
-const NOT_YET: [&str; 65] = [
-    "--add-host",
+const NOT_YET: [&str; 50] = [
     "--attach",
     "-a",
     "--blkio-weight-device",
@@ -44,10 +43,6 @@ const NOT_YET: [&str; 65] = [
     "--device-write-iops",
     "--digests",
     "--disable-content-trust",
-    "--dns",
-    "--dns-option",
-    "--dns-search",
-    "--driver",
     "--env-host",
     "--gidmap",
     "--gpus",
@@ -58,22 +53,13 @@ const NOT_YET: [&str; 65] = [
     "--health-start-period",
     "--health-timeout",
     "--host",
-    "--ip",
-    "--ip6",
     "--kernel-memory",
-    "--link",
-    "--link-local-ip",
     "--log-driver",
     "--log-opt",
-    "--mac-address",
-    "--network-alias",
     "--no-healthcheck",
     "--no-prune",
-    "--opt",
     "--platform",
     "--pod",
-    "--publish-all",
-    "-P",
     "--restart",
     "--runtime",
     "--secret",
@@ -88,7 +74,6 @@ const NOT_YET: [&str; 65] = [
     "--use-api-socket",
     "--volume-driver",
     "--volumes-from",
-    "--net-alias",
     "--rmi",
 ];
 
@@ -104,8 +89,8 @@ mod tests {
     #[test]
     fn flags_of_docker_are_refused_by_name() {
         assert_eq!(refuse("tare run --gpus all debian").unwrap(), "--gpus is not supported yet");
-        assert_eq!(refuse("tare run --dns=1.1.1.1 debian").unwrap(), "--dns is not supported yet");
-        assert_eq!(refuse("tare run -P debian").unwrap(), "-P is not supported yet");
+        assert_eq!(refuse("tare run --platform=x debian").unwrap(), "--platform is not supported yet");
+        assert_eq!(refuse("tare run -a stdin debian").unwrap(), "-a is not supported yet");
         assert_eq!(refuse("tare run --isolation hyperv debian").unwrap(), "--isolation is for Windows only");
         assert_eq!(refuse("tare run --nonsense debian"), None);
     }

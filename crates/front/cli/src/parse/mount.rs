@@ -170,7 +170,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// One record of comma-separated values; a field may be quoted, `""` inside is one quote (RFC 4180).
-fn csv(text: &str) -> Result<Vec<String>, &'static str> {
+pub(super) fn csv(text: &str) -> Result<Vec<String>, &'static str> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

@@ -34,7 +34,7 @@ pub(crate) struct CreateArgs {
 pub(super) fn main(args: CreateArgs, context: &Context) -> Result<u8> {
     let args = args.container;
     let request = request(&args)?;
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     if pulling::have_image(&engine, context, &request.source, args.pull, args.quiet)? == Had::Refused {
         return Ok(code::FAILED);
     }

@@ -59,7 +59,7 @@ pub(super) fn main(args: RunArgs, context: &Context) -> Result<u8> {
         check_terminal(options.input, options.tty)?;
     }
     let request = create::request(&args.container)?;
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     let (policy, quiet) = (args.container.pull, args.container.quiet);
     if pulling::have_image(&engine, context, &request.source, policy, quiet)? == Had::Refused {
         return Ok(code::ENGINE);

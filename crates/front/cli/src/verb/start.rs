@@ -34,7 +34,7 @@ pub(crate) struct StartArgs {
 }
 
 pub(super) fn main(args: StartArgs, context: &Context) -> Result<u8> {
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     if !args.attach && !args.interactive {
         let code = each(&context.verb, &args.containers, |name| {
             engine.start(name, Attach::No)?.warnings.iter().for_each(|w| warn(w));

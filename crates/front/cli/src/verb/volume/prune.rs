@@ -1,9 +1,9 @@
+use crate::asking::confirm;
 use crate::context::Context;
-use crate::out::{self, Out};
+use crate::out::Out;
 use crate::verb::Build;
 use clap::Args;
-use std::io::Write;
-use tare_model::{Error, Kind, Result};
+use tare_model::Result;
 
 pub(in crate::verb) const ARGS: Build = <PruneArgs as Args>::augment_args;
 
@@ -27,23 +27,11 @@ pub(in crate::verb) fn main(args: PruneArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     if !args.force {
         let which = if args.all { "all" } else { "all anonymous" };
-        confirm(&format!("This removes {which} volumes that no container uses, and what they hold."))?;
+        confirm(&format!("This removes {which} volumes that no container uses, and what they hold."), "prune")?;
     }
     let removed = engine.volume_prune(args.all)?;
     let mut out = Out::new();
     removed.iter().try_for_each(|name| out.line(name))?;
     out.finish()?;
     Ok(0)
-}
-
-/// Asks on standard error; anything but yes is no.
-fn confirm(question: &str) -> Result<()> {
-    drop(write!(std::io::stderr(), "{question} Go on? [y/N] "));
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    out::note("");
-    Err(Error::new(Kind::Cancelled, "prune", "").because("nothing was removed").hint("-f does not ask"))
 }
