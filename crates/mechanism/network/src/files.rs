@@ -73,7 +73,7 @@ pub fn resolv_conf(host: &str) -> String {
     text
 }
 
-fn name_servers(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn name_servers(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         words.next().filter(|keyword| *keyword == "nameserver").and(words.next())
