@@ -20,6 +20,7 @@ mod lifecycle;
 mod live;
 mod logs;
 mod namespaces;
+mod netns;
 mod network;
 mod propagation;
 mod record;

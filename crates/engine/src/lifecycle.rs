@@ -258,6 +258,8 @@ impl Engine {
             let _ = self.unpublish(endpoint);
         }
         drop(ports);
+        // What pins the network namespace goes before its devices are awaited.
+        let _ = self.detach_all(id);
         let removed = record.as_ref().filter(|r| r.request.remove);
         let released = removed.is_some_and(|r| self.release(r, Durability::Lazy).is_ok());
         if !released {

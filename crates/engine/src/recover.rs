@@ -220,6 +220,8 @@ impl Engine {
         let mut failures = Vec::new();
         let mut note = |r: Result<()>| failures.extend(r.err());
         note(self.kill_cgroup(&status.cgroup));
+        // What pins the network namespace goes before its devices are awaited.
+        note(self.detach_all(id).map(drop));
         for endpoint in &status.endpoints {
             note(self.unpublish(endpoint));
             note(self.await_device(endpoint));

@@ -493,6 +493,8 @@ impl Engine {
             }
         }
         if let NetworkMode::Path(path) = &r.network {
+            // Said here, and not by a first process that cannot join it.
+            crate::netns::open_namespace(path)?;
             facts.join.insert(NamespaceKind::Network, path.clone());
         }
         Ok(facts)

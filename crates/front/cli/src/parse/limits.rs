@@ -2,7 +2,9 @@
 
 use super::bad;
 use clap::Args;
-use tare_model::runtime_spec::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use tare_model::runtime_spec::{
+    LinuxBlockIo, LinuxCpu, LinuxInterfacePriority, LinuxMemory, LinuxNetwork, LinuxPids, LinuxResources,
+};
 use tare_model::{Result, size};
 
 /// Microseconds of docker's period for `--cpus`.
@@ -48,6 +50,12 @@ pub(crate) struct LimitArgs {
     /// Weight of block device access against other containers, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) blkio_weight: Option<u16>,
+    /// Class of its packets for tc's cgroup filter, as 10:1 or 0x100001; cgroup v1 only
+    #[arg(long, value_name = "CLASSID")]
+    pub(crate) net_cls: Option<String>,
+    /// Priority of its packets on a device of the host, as eth0:5; cgroup v1 only
+    #[arg(long, value_name = "INTERFACE:PRIORITY")]
+    pub(crate) net_prio: Vec<String>,
 }
 
 /// Whether a limit of memory also limits swap where nothing was said of it.
@@ -67,6 +75,7 @@ impl LimitArgs {
             cpu: self.cpu()?,
             pids: self.pids_limit.map(|n| LinuxPids { limit: Some(if n <= 0 { -1 } else { n }) }),
             block_io: self.block_io()?,
+            network: self.network()?,
             ..LinuxResources::default()
         })
     }
@@ -140,6 +149,14 @@ impl LimitArgs {
         Ok((cpu != LinuxCpu::default()).then_some(cpu))
     }
 
+    fn network(&self) -> Result<Option<LinuxNetwork>> {
+        let network = LinuxNetwork {
+            class_id: self.net_cls.as_deref().map(class).transpose()?,
+            priorities: self.net_prio.iter().map(|text| priority(text)).collect::<Result<_>>()?,
+        };
+        Ok((network != LinuxNetwork::default()).then_some(network))
+    }
+
     fn block_io(&self) -> Result<Option<LinuxBlockIo>> {
         match self.blkio_weight {
             None | Some(0) => Ok(None),
@@ -167,6 +184,27 @@ fn quota_of(text: &str) -> Result<i64> {
     }
     #[expect(clippy::cast_possible_truncation, reason = "at most 65536 periods: checked above")]
     Ok((cpus * PERIOD as f64).round() as i64)
+}
+
+/// A class as tc(8) writes it, two hexadecimal numbers of 16 bits; or as the kernel's file has it, one of 32 bits.
+fn class(text: &str) -> Result<u32> {
+    let hexadecimal = |t: &str| u16::from_str_radix(t, 16).map(u32::from).ok().filter(|_| !t.starts_with('+'));
+    let number = match (text.split_once(':'), text.strip_prefix("0x")) {
+        (Some((major, minor)), _) => {
+            hexadecimal(major).zip(hexadecimal(minor)).map(|(major, minor)| major << 16 | minor)
+        }
+        (None, Some(digits)) => u32::from_str_radix(digits, 16).ok(),
+        (None, None) => text.parse().ok(),
+    };
+    number.ok_or_else(|| bad("--net-cls", text, "expected a class such as 10:1 (hexadecimal, as in tc), or 0x100001"))
+}
+
+fn priority(text: &str) -> Result<LinuxInterfacePriority> {
+    let parts = text.rsplit_once(':').filter(|(name, _)| !name.is_empty() && name.len() < 16);
+    let parts = parts.and_then(|(name, number)| Some((name, number.parse().ok()?)));
+    let (name, priority) =
+        parts.ok_or_else(|| bad("--net-prio", text, "expected a device of the host and a number, such as eth0:5"))?;
+    Ok(LinuxInterfacePriority { name: name.to_owned(), priority })
 }
 
 /// A list as cpuset(7) has it: `0-2,5`.
@@ -216,6 +254,26 @@ mod tests {
         }
         let both = LimitArgs { cpu_quota: Some(5000), ..with("1") };
         assert!(both.meant(Swap::AsMuch).unwrap_err().to_string().contains("cannot be combined"));
+    }
+
+    #[test]
+    fn classes_and_priorities_of_packets() {
+        let args = LimitArgs {
+            net_cls: Some("10:1".into()),
+            net_prio: vec!["eth0:5".into(), "tare0:0".into()],
+            ..LimitArgs::default()
+        };
+        let network = args.meant(Swap::AsMuch).unwrap().network.unwrap();
+        assert_eq!(network.class_id, Some(0x0010_0001));
+        let told: Vec<_> = network.priorities.iter().map(|p| (p.name.as_str(), p.priority)).collect();
+        assert_eq!(told, [("eth0", 5), ("tare0", 0)]);
+        assert_eq!(class("0x100001").unwrap(), class("1048577").unwrap());
+        for wrong in ["", "x", "10:", ":1", "10000:1", "+1:1", "0x", "-1", "1:1:1"] {
+            assert!(class(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "eth0", "eth0:", ":5", "eth0:-1", "eth0:x", "a-name-that-is-too-long:1"] {
+            assert!(priority(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
