@@ -1,7 +1,7 @@
 //! The default bridge, as the engine sees it: one row in the store, one lock, and what the mechanism does with both.
 
 use crate::record::Record;
-use crate::request::NetworkMode;
+use crate::request::{NetworkMode, PortRequest};
 use crate::view::Port;
 use crate::{Engine, record};
 use rustix::fd::{AsFd, OwnedFd};
@@ -51,6 +51,10 @@ impl Engine {
             ..Network::new("bridge", "", Driver::Bridge)
         };
         Ok(self.bridge.get_or_init(|| network).clone())
+    }
+
+    pub(crate) fn default_bridge(&self) -> Result<BridgePlan> {
+        BridgePlan::of(&self.site(), &self.default_network()?, 1500)
     }
 
     /// What this root's networks are called in the kernel.
@@ -108,21 +112,25 @@ impl Engine {
             let _ = rustix::fs::futimens(lock, &Timestamps { last_access: now, last_modification: now });
         }
         let mut host = Host::open()?;
-        host.ensure_bridge(&BridgePlan::of(&self.site(), &self.default_network()?, 1500)?)?;
+        host.ensure_bridge(&self.default_bridge()?)?;
         self.fault("bridge")?;
         host.connect(plan, netns.as_fd())
     }
 
     /// Takes the host's ports for a container, or says who has them.
     pub(crate) fn reserve_ports(&self, record: &Record) -> Result<Reservation> {
-        let wanted = port_mappings(record)?;
-        tare_network::reserve_ports(&wanted).map_err(|e| match self.publisher(&wanted) {
-            // Its supervisor holds the socket: that name says more than a process of tare's.
+        let wanted = port_mappings(&record.request.ports)?;
+        tare_network::reserve_ports(&wanted).map_err(|e| self.name_publisher(e, &wanted))
+    }
+
+    /// Its supervisor holds the socket: the container's name says more than a process of tare's.
+    pub(crate) fn name_publisher(&self, e: Error, wanted: &[PortMapping]) -> Error {
+        match self.publisher(wanted) {
             Some(name) if e.kind() == Kind::InUse => {
                 e.because(format!("container {name} has published the host's port"))
             }
             _ => e,
-        })
+        }
     }
 
     /// A running container of this root that has published one of these ports.
@@ -217,10 +225,8 @@ impl Engine {
 }
 
 /// The ports asked for, as the mechanism takes them.
-pub(crate) fn port_mappings(record: &Record) -> Result<Vec<PortMapping>> {
-    record
-        .request
-        .ports
+pub(crate) fn port_mappings(ports: &[PortRequest]) -> Result<Vec<PortMapping>> {
+    ports
         .iter()
         .map(|p| {
             let refuse =
@@ -249,4 +255,14 @@ pub(crate) fn port_views(ports: &[PortMapping]) -> Vec<Port> {
             transport: p.transport,
         })
         .collect()
+}
+
+/// A port in force, as the mechanism takes it.
+pub(crate) fn port_mapping(port: &Port) -> PortMapping {
+    PortMapping {
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+        transport: port.transport,
+    }
 }

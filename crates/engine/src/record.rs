@@ -107,6 +107,9 @@ pub(crate) struct Status {
     /// In the order in which they were connected.
     #[serde(default)]
     pub(crate) endpoints: Vec<tare_network::Endpoint>,
+    /// The bridges that they stand on, with what may pass there: to be restored without asking the store.
+    #[serde(default)]
+    pub(crate) bridges: Vec<tare_network::BridgePlan>,
     #[serde(default)]
     pub(crate) ports: Vec<Port>,
     #[serde(default)]
@@ -269,7 +272,7 @@ pub(crate) fn make_private(path: &Path) -> Result<()> {
     }
 }
 
-fn is_at(fd: &OwnedFd, path: &Path) -> bool {
+pub(crate) fn is_at(fd: &OwnedFd, path: &Path) -> bool {
     match (rustix::fs::fstat(fd), rustix::fs::stat(path)) {
         (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
         _ => false,

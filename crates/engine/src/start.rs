@@ -393,6 +393,7 @@ impl Engine {
                 let plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
                 let endpoint = self.connect(&plan, &open()?)?;
                 prepared.status.endpoints = vec![endpoint];
+                prepared.status.bridges = vec![self.default_bridge()?];
                 prepared.dirs.write_status(&prepared.status)
             }
             // A network namespace of its own has its loopback device up from the first step on.

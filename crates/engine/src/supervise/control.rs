@@ -1,23 +1,27 @@
 //! What a running container's clients may ask its supervisor to change, and how it does.
 //!
-//! The supervisor owns what the change touches (the sockets that reserve ports, the list of what must be taken down), so
-//! it is the one to act; leases and the container's description are the client's business, before and after.
+//! The supervisor owns what the change touches (the sockets that reserve ports, the names that it answers, the list of what
+//! must be taken down), so it is the one to act; leases and the container's description are the client's business, before
+//! and after.
 //!
 //! ```text
 //! client                                    supervisor
-//!   lease; intent written ──── request ────► status.json: what will be
-//!                                            devices, rules
+//!   change begun, lease ────── request ────► status.json: what may be there from now on
+//!                                            devices, routes, rules
 //!                                            status.json: what is
 //!   description written   ◄─── answer ──────
+//!   change ended
 //! ```
 //!
 //! Whoever is killed at any point leaves either the status, which names everything that may be there (recovery takes it
-//! down), or the intent, which the next one to look undoes.
+//! down), or a change that was begun and not ended ([`crate::live`]), which the next one to look undoes.
 
 use crate::Engine;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use tare_model::{Error, Kind, Result};
+use tare_network::{BridgePlan, EndpointPlan, PortMapping};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,6 +29,32 @@ use tare_model::{Error, Kind, Result};
 pub(crate) enum Request {
     /// Everything of the container's networks that is missing in the kernel is made anew.
     Restore,
+    /// One more network.
+    Connect(Box<Connect>),
+    /// One network less: its id. Fine if it is not connected.
+    Disconnect { network: String, then: Shape },
+    /// More published ports, all or none.
+    Publish { ports: Vec<PortMapping> },
+    /// Fewer published ports. Those that are not there are passed over.
+    Withdraw { ports: Vec<PortMapping> },
+}
+
+/// A network to connect to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Connect {
+    pub(crate) plan: EndpointPlan,
+    /// What it stands on, for networks with a bridge.
+    pub(crate) bridge: Option<BridgePlan>,
+    pub(crate) then: Shape,
+}
+
+/// What holds for all networks of a container together, once a change is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// The default routes, at most one of each family: network's id and next hop.
+    pub(crate) routes: Vec<(String, IpAddr)>,
+    /// The network to which published ports lead; its id.
+    pub(crate) carrier: Option<String>,
 }
 
 /// What was done.
@@ -33,19 +63,23 @@ pub(crate) enum Request {
 pub(crate) enum Done {
     /// How many things were missing.
     Restored(usize),
+    /// It is connected, or disconnected.
+    Changed,
+    /// The ports that were published with this, or withdrawn, free ones filled in.
+    Ports(Vec<PortMapping>),
 }
 
 /// The network side of a running container.
 #[derive(Debug)]
 pub(super) struct Live<'a> {
-    engine: &'a Engine,
-    id: String,
+    pub(super) engine: &'a Engine,
+    pub(super) id: String,
     /// The sockets that reserve the published ports.
-    ports: Vec<OwnedFd>,
+    pub(super) ports: Vec<(PortMapping, OwnedFd)>,
 }
 
 impl<'a> Live<'a> {
-    pub(super) fn new(engine: &'a Engine, id: &str, ports: Vec<OwnedFd>) -> Self {
+    pub(super) fn new(engine: &'a Engine, id: &str, ports: Vec<(PortMapping, OwnedFd)>) -> Self {
         Live { engine, id: id.to_owned(), ports }
     }
 
@@ -63,12 +97,16 @@ impl<'a> Live<'a> {
     fn act(&mut self, request: Request) -> Result<Done> {
         match request {
             Request::Restore => self.engine.restore_networks(&self.id).map(Done::Restored),
+            Request::Connect(wanted) => self.connect(&wanted).map(|()| Done::Changed),
+            Request::Disconnect { network, then } => self.disconnect(&network, &then).map(|()| Done::Changed),
+            Request::Publish { ports } => self.publish(&ports).map(Done::Ports),
+            Request::Withdraw { ports } => self.withdraw(&ports).map(Done::Ports),
         }
     }
 
     /// What was held for the container's life.
     pub(super) fn let_go(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.ports)
+        self.ports.drain(..).map(|(_, socket)| socket).collect()
     }
 }
 

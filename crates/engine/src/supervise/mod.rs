@@ -12,6 +12,7 @@
 //! any client's request ──► control: networks and published ports, changed while it runs
 //! ```
 
+mod apply;
 pub(crate) mod control;
 mod log;
 mod peer;
@@ -97,9 +98,12 @@ pub fn supervise(handover: &str) -> Result<()> {
         }
     };
     let lock = adopt(handover.lock)?;
-    let ports = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
+    let sockets = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
+    // One for each port, in the same order.
+    let published = dirs.status()?.unwrap_or_default().ports;
+    let reserved = published.iter().map(crate::network::port_mapping).zip(sockets).collect();
     let mut supervisor = Supervisor {
-        live: Live::new(&engine, &handover.id, ports),
+        live: Live::new(&engine, &handover.id, reserved),
         pidfd: adopt(handover.pidfd)?,
         signals,
         listen: Some(adopt(handover.listen)?),

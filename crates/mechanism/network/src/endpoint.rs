@@ -119,7 +119,7 @@ impl EndpointPlan {
     }
 
     /// What is there once the plan is applied.
-    pub(crate) fn endpoint(&self) -> Endpoint {
+    pub fn endpoint(&self) -> Endpoint {
         Endpoint {
             network: self.network.clone(),
             kind: self.kind.clone(),

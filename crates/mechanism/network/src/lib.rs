@@ -25,6 +25,7 @@ mod bridge;
 mod channel;
 mod connect;
 mod counters;
+mod default_route;
 pub mod dns;
 mod endpoint;
 mod files;

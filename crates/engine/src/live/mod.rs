@@ -1,16 +1,16 @@
 //! Networks of containers that run: restored after others took parts of them away.
 
+mod change;
+mod ports;
+mod shape;
+mod target;
+
 use crate::Engine;
-use crate::attach::Attachment;
 use crate::supervise::control::{Done, Request};
 use crate::view::{Container, State};
 use rustix::fs::FlockOperation;
-use std::time::Duration;
 use tare_model::{Error, Kind, Result};
 use tare_network::Host;
-
-/// How long a supervisor may take to answer. It acts within milliseconds, but 300 of them may be at it at once.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Makes anew whatever of the networks of running containers is missing in the kernel: bridges, rules, published ports.
@@ -40,27 +40,29 @@ impl Engine {
             Ok(Done::Restored(count)) => Ok(count),
             // It hangs, is stopped, or is of another version: everything that it would do can be done from here.
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unsupported) => self.restore_networks(id),
+            Ok(_) => Err(target::strange(id)),
             Err(e) if e.kind() == Kind::State => Ok(0),
             Err(e) => Err(e),
         }
     }
 
-    /// Asks the supervisor of a running container.
-    pub(crate) fn ask(&self, id: &str, request: &Request) -> Result<Done> {
-        let connection = Attachment::connect(&self.run_dir(id).join("attach"), 0)?;
-        connection.ask(request, ANSWER_PATIENCE)
-    }
-
     /// Makes anew what is missing in the kernel of one container's networks; how much that was.
     pub(crate) fn restore_networks(&self, id: &str) -> Result<usize> {
         let status = self.dirs(id).status()?.unwrap_or_default();
-        let Some(endpoint) = status.endpoints.first() else { return Ok(0) };
-        // Nobody may remove the bridge meanwhile.
+        if status.endpoints.is_empty() {
+            return Ok(0);
+        }
+        // Nobody may remove a bridge meanwhile.
         let _lock = self.network_lock(FlockOperation::LockShared)?;
         let mut host = Host::open()?;
-        let report =
-            host.ensure_bridge(&tare_network::BridgePlan::of(&self.site(), &self.default_network()?, 1500)?)?;
-        Ok(usize::from(report.rules_written) + host.restore(endpoint)?)
+        let mut missing = 0;
+        for bridge in &status.bridges {
+            missing += usize::from(host.ensure_bridge(bridge)?.rules_written);
+        }
+        for endpoint in &status.endpoints {
+            missing += host.restore(endpoint)?;
+        }
+        Ok(missing)
     }
 }
 
