@@ -3,7 +3,7 @@
 use crate::site::link_name;
 use crate::{IpvlanMode, LentDevice, MacvlanMode, PortMapping, Rate, Site};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tare_model::address::{IpNet, MacAddress};
 use tare_model::network::{Driver, Network, Route};
 use tare_model::{Error, Kind, Result};
@@ -23,7 +23,8 @@ pub struct EndpointPlan {
     pub interface: String,
     /// The container's addresses, each with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
-    /// Next hops of the default routes, at most one of each family; none for no default route.
+    /// Next hops of the default routes, at most one of each family; none for no default route. The unspecified address
+    /// stands for the device itself.
     pub gateways: Vec<IpAddr>,
     /// The default routes' metric: of several, the lowest wins. 0 for the kernel's choice.
     pub metric: u32,
@@ -95,9 +96,15 @@ impl EndpointPlan {
                 .find(|s| s.net.contains(*address))
                 .ok_or_else(|| invalid().because(format_args!("{address} belongs to none of its subnets")))?;
             nets.extend(IpNet::new(*address, subnet.net.prefix()));
-            gateways.extend(subnet.gateway.filter(|_| !network.internal));
+            gateways.extend(subnet.gateway);
         }
         let kind = kind(network)?;
+        if matches!(&kind, EndpointKind::Ipvlan { mode, .. } if mode.routes()) {
+            let any =
+                |net: &IpNet| if net.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            gateways = nets.iter().map(any).collect();
+        }
+        gateways.retain(|_| !network.internal);
         // Of these two kinds the device below decides.
         let own_mac = matches!(kind, EndpointKind::Bridge { .. } | EndpointKind::Macvlan { .. });
         Ok(EndpointPlan {

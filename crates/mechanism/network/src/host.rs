@@ -1,14 +1,17 @@
 //! The host's network stack: one handle over the netlink sockets, and the verbs.
 
+use crate::address::{Route, link_local};
 use crate::channel::Channel;
 use crate::route::{Device, LOOPBACK, Link};
-use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, Setting};
+use crate::sysctl::{self, Families};
+use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, macvlan};
 use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::net::IpAddr;
 use tare_kernel::netlink::Protocol;
 use tare_model::address::IpNet;
-use tare_model::{Context as _, Error, Kind, Result};
+use tare_model::{Error, Kind, Result};
 
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const DEFAULT_MTU: u32 = 1500;
 
 /// The network namespace of the thread that opened it, through netlink.
@@ -19,7 +22,21 @@ pub struct Host {
     pub(crate) route: Channel,
     pub(crate) nft: Channel,
     /// The bridges seen, so that one run asks for each once.
-    bridges: Vec<(String, u32)>,
+    bridges: Vec<KnownBridge>,
+}
+
+/// A bridge that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownBridge {
+    name: String,
+    pub(crate) index: u32,
+    pub(crate) mtu: u32,
+}
+
+impl KnownBridge {
+    fn of(link: Link) -> KnownBridge {
+        KnownBridge { name: link.name, index: link.index, mtu: link.mtu }
+    }
 }
 
 impl Host {
@@ -30,10 +47,13 @@ impl Host {
         Ok(Host { route, nft, bridges: Vec::new() })
     }
 
-    /// Networks that the host has a route to, or an address in; `except` names a device that does not count.
+    /// Networks of both families that the host has a route to, or an address in; `except` names a device that does not
+    /// count. What every IPv6 device has by itself (fe80::/10) is left out.
     pub fn occupied(&mut self, except: Option<&str>) -> Result<Vec<Occupied>> {
         let links = self.route.links(None)?;
-        let named = self.route.routes()?.into_iter().filter_map(|route| {
+        let own = |net: IpNet| matches!(net.address(), IpAddr::V6(a) if a.is_unicast_link_local() || a.is_multicast());
+        let routes = self.route.routes()?.into_iter().filter(|route| !own(route.network));
+        let named = routes.filter_map(|route| {
             let device = links.iter().find(|link| link.index == route.device).map(|link| link.name.clone());
             // A route through a device that is no more, or not yet, in the list: a bridge that comes or goes just now.
             (route.device == 0 || device.is_some())
@@ -45,70 +65,126 @@ impl Host {
     /// The MTU of the device with the default route, or 1500.
     pub fn default_mtu(&mut self) -> Result<u32> {
         let routes = self.route.routes()?;
-        let best = routes.iter().filter(|r| r.network.prefix() == 0 && r.device != 0).min_by_key(|r| r.metric);
+        let best = routes
+            .iter()
+            .filter(|r| r.network.prefix() == 0 && r.device != 0)
+            .min_by_key(|r| (r.network.is_ipv6(), r.metric));
         let Some(best) = best else { return Ok(DEFAULT_MTU) };
         let mut batch = self.route.batch();
-        batch.get_link(Device::Index(best.device), &[rustix::io::Errno::NODEV]);
+        batch.get_link(Device::Index(best.device), &[Errno::NODEV]);
         let link = self.route.transact(&batch)?.messages().find_map(|m| Link::parse(&m));
         Ok(link.map_or(DEFAULT_MTU, |link| link.mtu))
     }
 
-    /// Makes bridge, address and table where missing; harmless when many processes do it at once.
+    /// Makes bridge, addresses and rules where missing; harmless when many processes do it at once.
     ///
-    /// The caller's lock need only keep it and [`Host::connect`] apart from [`Host::remove_bridge_if_unused`]. A subnet
-    /// that overlaps a route of another device is refused with [`Kind::InUse`] before anything is made.
+    /// The caller's lock need only keep it and [`Host::connect`] apart from [`Host::remove_bridge_if_unused`].
+    ///
+    /// # Errors
+    /// [`Kind::InUse`] before anything is made, for a subnet that overlaps a route of another device, and for a parent that
+    /// has addresses or belongs to another device; [`Kind::NotFound`] without the parent.
     pub fn ensure_bridge(&mut self, plan: &BridgePlan) -> Result<BridgeReport> {
         let mut report = BridgeReport::default();
-        let there = self.route.link(&plan.bridge)?;
-        let index = match there {
-            // Setting it up is the last step: what is up is whole.
-            Some(link) if link.up => link.index,
-            _ => {
+        let v6 = plan.addresses.iter().any(|net| net.is_ipv6()) && sysctl::has_ipv6();
+        let addresses: Vec<IpNet> = plan.addresses.iter().copied().filter(|net| v6 || net.is_ipv4()).collect();
+        let mut batch = self.route.batch();
+        batch.get_link(Device::Name(&plan.bridge), &[Errno::NODEV]);
+        addresses.iter().for_each(|net| batch.ask_route(net.address()));
+        let answers = self.route.transact(&batch)?;
+        let there = answers.messages().find_map(|m| Link::parse(&m));
+        let local = answers.messages().filter_map(|m| Route::parse(&m)).filter(|route| route.local).count();
+        let bridge = match there {
+            // Setting it up is the last step: what is up is whole, unless somebody has taken its addresses since.
+            Some(link) if link.up && local == addresses.len() => KnownBridge::of(link),
+            there => {
                 report.bridge_created = there.is_none();
-                self.create_bridge(plan)?
+                self.create_bridge(plan, &addresses)?
             }
         };
-        self.remember_bridge(&plan.bridge, index);
+        if let Some(parent) = &plan.parent {
+            self.ensure_parent(parent, &bridge)?;
+        }
+        self.bridges.retain(|known| known.name != bridge.name);
+        self.bridges.push(bridge);
         report.rules_written = self.nft.ensure_rules(&plan.table, &plan.policy)?;
         // Last, when our own rules already decide what passes to the containers.
-        report.settings = enable_forwarding()?;
+        let families = Families {
+            v4: !plan.policy.internal && addresses.iter().any(|net| net.is_ipv4()),
+            v6: !plan.policy.internal && v6,
+        };
+        report.settings = sysctl::enable_forwarding(&mut self.route, families)?;
         Ok(report)
     }
 
-    fn remember_bridge(&mut self, name: &str, index: u32) {
-        self.bridges.retain(|(known, _)| known != name);
-        self.bridges.push((name.to_owned(), index));
+    /// A bridge that must be there.
+    pub(crate) fn bridge_link(&mut self, name: &str) -> Result<KnownBridge> {
+        if let Some(known) = self.bridges.iter().find(|known| known.name == name) {
+            return Ok(known.clone());
+        }
+        self.route.link(name)?.map(KnownBridge::of).ok_or_else(|| missing(name))
     }
 
-    /// The number of a bridge that must be there.
-    pub(crate) fn bridge_index(&mut self, name: &str) -> Result<u32> {
-        if let Some((_, index)) = self.bridges.iter().find(|(known, _)| known == name) {
-            return Ok(*index);
-        }
-        Ok(self.route.link(name)?.ok_or_else(|| missing(name))?.index)
-    }
-
-    fn create_bridge(&mut self, plan: &BridgePlan) -> Result<u32> {
-        let taken = self.occupied(Some(&plan.bridge))?;
-        let ours: Vec<_> = plan.addresses.iter().map(|address| address.network()).collect();
-        let conflict = |net: &IpNet| taken.iter().find(|o| o.network.prefix() > 0 && o.network.overlaps(*net));
-        if let Some((net, other)) = ours.iter().find_map(|net| Some((net, conflict(net)?))) {
-            return Err(Error::new(Kind::InUse, "create network", net)
-                .because(format_args!("the host routes {} through device \"{}\"", other.network, other.device))
-                .hint("choose another subnet, or remove that route"));
-        }
+    fn create_bridge(&mut self, plan: &BridgePlan, addresses: &[IpNet]) -> Result<KnownBridge> {
+        let name = plan.bridge.as_str();
+        self.refuse_conflict(name, addresses)?;
         let mut batch = self.route.batch();
-        batch.add_bridge(&plan.bridge, plan.mac, plan.mtu);
-        batch.get_link(Device::Name(&plan.bridge), &[]);
+        batch.add_bridge(name, plan.mac, plan.mtu);
+        batch.get_link(Device::Name(name), &[]);
         let found = self.route.transact(&batch)?.messages().find_map(|m| Link::parse(&m));
-        let index = found.map(|link| link.index).ok_or_else(|| missing(&plan.bridge))?;
+        let bridge = found.map(KnownBridge::of).ok_or_else(|| missing(name))?;
+        let v6 = addresses.iter().any(|net| net.is_ipv6());
+        sysctl::prepare_bridge(name, v6)?;
         let mut batch = self.route.batch();
-        batch.no_link_local(index, &plan.bridge);
-        batch.route_localnet(index, &plan.bridge);
-        plan.addresses.iter().for_each(|address| batch.add_address(index, &plan.bridge, *address));
-        batch.set_up(index, &plan.bridge);
+        batch.no_link_local(bridge.index, name);
+        if addresses.iter().any(|net| net.is_ipv4()) {
+            batch.route_localnet(bridge.index, name);
+        }
+        let local = Some(link_local(plan.mac)).filter(|_| v6);
+        addresses.iter().copied().chain(local).for_each(|net| batch.add_address(bridge.index, name, net));
+        batch.set_up(bridge.index, name);
         self.route.transact(&batch)?;
-        Ok(index)
+        Ok(bridge)
+    }
+
+    /// Refuses addresses that overlap a route through another device than `bridge`.
+    fn refuse_conflict(&mut self, bridge: &str, addresses: &[IpNet]) -> Result<()> {
+        let taken = self.occupied(Some(bridge))?;
+        let conflict = |net: &IpNet| taken.iter().find(|o| o.network.prefix() > 0 && o.network.overlaps(*net));
+        let Some((net, other)) = addresses.iter().find_map(|net| Some((net.network(), conflict(net)?))) else {
+            return Ok(());
+        };
+        Err(Error::new(Kind::InUse, "create network", net)
+            .because(format_args!("the host routes {} through device \"{}\"", other.network, other.device))
+            .hint("choose another subnet, or remove that route"))
+    }
+
+    /// Makes the host's device `parent` a port of the bridge, where it is not.
+    ///
+    /// A port's own addresses do not work any more, so a device that has some is refused: tare does not cut the host off.
+    fn ensure_parent(&mut self, parent: &str, bridge: &KnownBridge) -> Result<()> {
+        let link = self.route.link(parent)?.ok_or_else(|| macvlan::no_parent(parent))?;
+        if link.master == bridge.index && link.up {
+            return Ok(());
+        }
+        let refused = |why: String| Error::new(Kind::InUse, "use parent device", parent).because(why);
+        if link.master != 0 && link.master != bridge.index {
+            let other = self.route.links(None)?.into_iter().find(|l| l.index == link.master);
+            let other = other.map_or_else(|| "another device".to_owned(), |l| format!("\"{}\"", l.name));
+            return Err(refused(format!("it is a port of {other}")).hint(format!("ip link set {parent} nomaster")));
+        }
+        if let Some(held) = self.route.addresses(link.index)?.into_iter().find(|held| held.global) {
+            return Err(refused(format!("it has the address {}, which would not work any more", held.address))
+                .hint("give the network that subnet and the address as its gateway, and take it off the device"));
+        }
+        let mut batch = self.route.batch();
+        batch.enslave(link.index, parent, bridge.index);
+        self.route.transact(&batch).map(drop).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
+            Some(Errno::OPNOTSUPP | Errno::INVAL) => {
+                e.hint("wireless and loopback devices cannot be ports of a bridge")
+            }
+            Some(Errno::BUSY) => e.with_kind(Kind::InUse).hint("macvlan or ipvlan devices stand on it"),
+            _ => e,
+        })
     }
 
     /// Removes a network's bridge and rules unless a device is connected, its `parent` apart; with the last network's
@@ -128,7 +204,7 @@ impl Host {
         {
             return Ok(BridgeRemoval::Used);
         }
-        self.bridges.retain(|(known, _)| known != bridge);
+        self.bridges.retain(|known| known.name != bridge);
         let rules = self.nft.remove_rules(table, bridge);
         let link = if found.is_some() { self.delete_link(bridge) } else { Ok(()) };
         rules.and(link).map(|()| BridgeRemoval::Removed)
@@ -149,18 +225,6 @@ impl Host {
 
 pub(crate) fn missing(device: &str) -> Error {
     Error::new(Kind::NotFound, "find device", device)
-}
-
-/// Lets packets pass between the host's devices; what was changed for that.
-fn enable_forwarding() -> Result<Vec<Setting>> {
-    let now = std::fs::read(IP_FORWARD).during("read", IP_FORWARD)?;
-    if now.first() != Some(&b'0') {
-        return Ok(Vec::new());
-    }
-    std::fs::write(IP_FORWARD, "1")
-        .during("enable forwarding", IP_FORWARD)
-        .map_err(|e| e.hint("set net.ipv4.ip_forward = 1, without which containers reach nothing but this host"))?;
-    Ok(vec![Setting { name: "net.ipv4.ip_forward".into(), before: "0".into(), now: "1".into() }])
 }
 
 /// Sets the loopback device of `netns` up: all that network `none` has.

@@ -21,6 +21,7 @@
 //! container ─► eth0 ─► veth ─► tare0 ─ guard (source checked) ─ forward ─ postrouting (masquerade) ─► outside
 //! ```
 
+mod address;
 mod bridge;
 mod channel;
 mod connect;
@@ -43,9 +44,11 @@ mod phys;
 mod policy;
 mod ports;
 mod route;
+mod settle;
 mod site;
 mod slots;
 mod subnet;
+mod sysctl;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -53,6 +56,7 @@ mod tests;
 mod traffic;
 
 pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport, Setting};
+pub use connect::check_interface;
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointKind, EndpointPlan};
 pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only, resolv_conf};
@@ -64,4 +68,5 @@ pub use policy::Policy;
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
 pub use site::{Site, bridge_name, link_name, subnet_candidates};
 pub use subnet::{Occupied, choose_subnet};
+pub use sysctl::has_ipv6;
 pub use traffic::{LEAST_RATE, Rate};

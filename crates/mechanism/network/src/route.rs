@@ -1,23 +1,18 @@
-//! rtnetlink: devices, addresses and routes.
+//! rtnetlink: devices.
 //!
-//! Sources: rtnetlink(7), include/uapi/linux/{if_link.h,if_addr.h,rtnetlink.h,veth.h}.
+//! Sources: rtnetlink(7), include/uapi/linux/{if_link.h,if_bridge.h,veth.h}.
 
 use crate::Counters;
 use crate::channel::{Batch, Channel, Request};
 use crate::message::{CREATE, EXCLUSIVE, Message, array, find, text, u32_of};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
 use tare_model::Result;
-use tare_model::address::{IpNet, MacAddress};
+use tare_model::address::MacAddress;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -25,6 +20,7 @@ const AF_INET6: u8 = 10;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
@@ -37,6 +33,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
 const IFLA_BR_STP_STATE: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
@@ -52,26 +49,7 @@ const OPERATIONAL: u8 = 6;
 
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
-
-/// No duplicate address detection.
-const IFA_F_NODAD: u8 = 0x02;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RT_TABLE_MAIN: u8 = 254;
-const RTPROT_BOOT: u8 = 3;
-const RTN_UNICAST: u8 = 1;
-const RTN_LOCAL: u8 = 2;
-/// blackhole, unreachable, prohibit
-const RTN_REFUSALS: std::ops::RangeInclusive<u8> = 6..=8;
-
-const SETTLE_LIMIT: Duration = Duration::from_millis(200);
-const SETTLE_PAUSE: Duration = Duration::from_micros(200);
+const IFF_LOWER_UP: u32 = 0x1_0000;
 
 /// The number of loopback in every network namespace (`LOOPBACK_IFINDEX`).
 pub(crate) const LOOPBACK: u32 = 1;
@@ -83,17 +61,6 @@ pub(crate) enum Device<'a> {
     Name(&'a str),
 }
 
-fn family(address: IpAddr) -> u8 {
-    if address.is_ipv4() { AF_INET } else { AF_INET6 }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
 /// `struct ifinfomsg`.
 fn link_header(device: Device<'_>, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
@@ -103,6 +70,21 @@ fn link_header(device: Device<'_>, flags: u32, change: u32) -> [u8; 16] {
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
     header[12..16].copy_from_slice(&change.to_ne_bytes());
     header
+}
+
+/// What a bridge does at one of its ports beyond the usual. What is false is left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PortBehaviour {
+    /// Packets may go back through the port that they came from.
+    pub(crate) hairpin: bool,
+    /// Nothing passes between this port and others that are isolated.
+    pub(crate) isolated: bool,
+}
+
+impl PortBehaviour {
+    pub(crate) fn is_usual(self) -> bool {
+        self == PortBehaviour::default()
+    }
 }
 
 /// The requests that tare makes, added to a batch.
@@ -134,7 +116,7 @@ impl Batch {
 
     /// A veth pair: this end up and a port of `master`, the other one `interface` in `netns`, still down: veth refuses
     /// to go up before it has a peer.
-    pub(crate) fn add_veth(&mut self, plan: &crate::EndpointPlan, master: u32, netns: BorrowedFd<'_>) {
+    pub(crate) fn add_veth(&mut self, plan: &crate::EndpointPlan, mtu: u32, master: u32, netns: BorrowedFd<'_>) {
         let request = Request {
             kind: RTM_NEWLINK,
             flags: CREATE | EXCLUSIVE,
@@ -145,9 +127,7 @@ impl Batch {
         };
         self.add(&request, |a| {
             a.string(IFLA_IFNAME, &plan.link);
-            if plan.mtu != 0 {
-                a.u32(IFLA_MTU, plan.mtu);
-            }
+            a.u32(IFLA_MTU, mtu);
             a.u32(IFLA_MASTER, master);
             a.nest(IFLA_LINKINFO, |a| {
                 a.string(IFLA_INFO_KIND, "veth");
@@ -157,9 +137,7 @@ impl Batch {
                         if let Some(mac) = plan.mac {
                             a.bytes(IFLA_ADDRESS, &mac.0);
                         }
-                        if plan.mtu != 0 {
-                            a.u32(IFLA_MTU, plan.mtu);
-                        }
+                        a.u32(IFLA_MTU, mtu);
                         a.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
                     });
                 });
@@ -185,8 +163,8 @@ impl Batch {
         self.change_link(index, IFF_UP, "set up device", name, &[], |_| {});
     }
 
-    /// No IPv6 link-local address: nobody asked for one, and it would wait for duplicate detection. To be set before
-    /// the device is up. Fine without IPv6.
+    /// No IPv6 link-local address of the kernel's making: it would wait for duplicate detection. To be set before the
+    /// device is up. Fine without IPv6.
     pub(crate) fn no_link_local(&mut self, index: u32, name: &str) {
         let fine = &[Errno::AFNOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL];
         self.change_link(index, 0, "set IPv6 address mode", name, fine, |a| {
@@ -205,59 +183,38 @@ impl Batch {
         });
     }
 
-    /// Lets the bridge send a packet back through the port that it came from.
-    pub(crate) fn set_hairpin(&mut self, index: u32, name: &str) {
-        self.change_link(index, 0, "set hairpin mode", name, &[], |a| {
-            a.nest(IFLA_LINKINFO, |a| {
-                a.string(IFLA_INFO_SLAVE_KIND, "bridge");
-                a.nest(IFLA_INFO_SLAVE_DATA, |a| a.bytes(IFLA_BRPORT_MODE, &[1]));
-            });
-        });
-    }
-
-    /// Gives a device an address; fine if it has it.
-    pub(crate) fn add_address(&mut self, index: u32, name: &str, address: IpNet) {
-        // struct ifaddrmsg: family, prefix length, flags, scope, index
-        let mut header = [family(address.address()), address.prefix(), 0, 0, 0, 0, 0, 0];
-        // Leased addresses are nobody else's, and a tentative one could not be used for a second.
-        header[2] = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
-        header[4..8].copy_from_slice(&index.to_ne_bytes());
+    /// How the bridge treats one of its ports.
+    pub(crate) fn set_port(&mut self, port: Device<'_>, name: &str, behaviour: PortBehaviour) {
+        let header = link_header(port, 0, 0);
         let request = Request {
-            kind: RTM_NEWADDR,
-            flags: CREATE | EXCLUSIVE,
+            kind: RTM_NEWLINK,
+            flags: 0,
             header: &header,
-            step: "add address to device",
-            object: name,
-            fine: &[Errno::EXIST],
-        };
-        self.add(&request, |a| {
-            a.bytes(IFA_LOCAL, &octets(address.address()));
-            a.bytes(IFA_ADDRESS, &octets(address.address()));
-            if address.is_ipv4() && address.prefix() < 31 {
-                a.bytes(IFA_BROADCAST, &octets(address.last()));
-            }
-        });
-    }
-
-    /// The default route through `gateway`; a metric of 0 is the kernel's choice.
-    pub(crate) fn add_default_route(&mut self, index: u32, name: &str, gateway: IpAddr, metric: u32) {
-        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
-        let header = [family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
-        let request = Request {
-            kind: RTM_NEWROUTE,
-            flags: CREATE | EXCLUSIVE,
-            header: &header,
-            step: "add default route to device",
+            step: "set up bridge port",
             object: name,
             fine: &[],
         };
         self.add(&request, |a| {
-            a.bytes(RTA_GATEWAY, &octets(gateway));
-            a.u32(RTA_OIF, index);
-            if metric != 0 {
-                a.u32(RTA_PRIORITY, metric);
+            if let Device::Name(name) = port {
+                a.string(IFLA_IFNAME, name);
             }
+            a.nest(IFLA_LINKINFO, |a| {
+                a.string(IFLA_INFO_SLAVE_KIND, "bridge");
+                a.nest(IFLA_INFO_SLAVE_DATA, |a| {
+                    if behaviour.hairpin {
+                        a.bytes(IFLA_BRPORT_MODE, &[1]);
+                    }
+                    if behaviour.isolated {
+                        a.bytes(IFLA_BRPORT_ISOLATED, &[1]);
+                    }
+                });
+            });
         });
+    }
+
+    /// Makes a device a port of the bridge `master`, and sets it up.
+    pub(crate) fn enslave(&mut self, index: u32, name: &str, master: u32) {
+        self.change_link(index, IFF_UP, "make device a port of the bridge", name, &[], |a| a.u32(IFLA_MASTER, master));
     }
 
     /// Asks for one device. Since 6.8 the kernel first finishes pending changes of its carrier (`rtnl_getlink` calls
@@ -296,8 +253,16 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) up: bool,
+    /// What is below it can send.
+    pub(crate) carrier: bool,
     /// Up with a carrier, and its queue active: what is sent is not dropped.
     pub(crate) operational: bool,
+    /// The number of the bridge or bond that it is a port of, or 0.
+    pub(crate) master: u32,
+    /// For a veth the number of its other end, in that one's namespace; for macvlan and the like that of the device below.
+    pub(crate) peer: u32,
+    /// What made it, `veth`; `None` for hardware.
+    pub(crate) made_by: Option<String>,
     pub(crate) loopback: bool,
     pub(crate) mtu: u32,
     pub(crate) counters: Option<Counters>,
@@ -314,7 +279,11 @@ impl Link {
             index: u32_of(message.body.get(4..)?)?,
             name: String::new(),
             up: flags & IFF_UP != 0,
+            carrier: flags & IFF_LOWER_UP != 0,
             operational: false,
+            master: 0,
+            peer: 0,
+            made_by: None,
             loopback: flags & IFF_LOOPBACK != 0,
             mtu: 0,
             counters: None,
@@ -324,6 +293,9 @@ impl Link {
                 IFLA_IFNAME => link.name = text(value)?.to_owned(),
                 IFLA_MTU => link.mtu = u32_of(value)?,
                 IFLA_OPERSTATE => link.operational = value.first() == Some(&OPERATIONAL),
+                IFLA_MASTER => link.master = u32_of(value)?,
+                IFLA_LINK => link.peer = u32_of(value)?,
+                IFLA_LINKINFO => link.made_by = find(value, IFLA_INFO_KIND).and_then(text).map(str::to_owned),
                 IFLA_STATS64 => link.counters = counters(value),
                 _ => {}
             }
@@ -349,60 +321,12 @@ fn counters(value: &[u8]) -> Option<Counters> {
     })
 }
 
-/// A route to a network, or an address of the host as a /32.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub(crate) network: IpNet,
-    /// The number of the device; 0 for a route without one.
-    pub(crate) device: u32,
-    pub(crate) metric: u32,
-}
-
-impl Route {
-    /// Reads a `RTM_NEWROUTE` message of a route that takes or refuses packets; broadcasts and the like are not read.
-    fn parse(message: &Message<'_>) -> Option<Route> {
-        let [family, prefix, _, _, _, _, _, kind] = array(message.body, 0)?;
-        let takes = kind == RTN_UNICAST || kind == RTN_LOCAL || RTN_REFUSALS.contains(&kind);
-        if message.kind != RTM_NEWROUTE || family != AF_INET || !takes {
-            return None;
-        }
-        let attributes = message.body.get(12..)?;
-        let destination = match find(attributes, RTA_DST) {
-            Some(value) => array(value, 0).map(Ipv4Addr::from)?,
-            None => Ipv4Addr::UNSPECIFIED,
-        };
-        Some(Route {
-            network: IpNet::new(destination.into(), prefix)?,
-            device: find(attributes, RTA_OIF).and_then(u32_of).unwrap_or(0),
-            metric: find(attributes, RTA_PRIORITY).and_then(u32_of).unwrap_or(0),
-        })
-    }
-}
-
 impl Channel {
     /// The device of this name.
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut batch = self.batch();
         batch.get_link(Device::Name(name), &[Errno::NODEV]);
         Ok(self.transact(&batch)?.messages().find_map(|m| Link::parse(&m)))
-    }
-
-    /// Returns once packets sent through `devices` are not dropped any more.
-    ///
-    /// A queue becomes active with the carrier, in a worker of the kernel's some 100 µs later; a first packet lost there
-    /// would cost its sender a second. The question itself makes the kernel do it since 6.8; before, ask until it is
-    /// done. Does not fail when it never is: someone may have set a device down.
-    pub(crate) fn settle(&mut self, devices: &[u32]) -> Result<()> {
-        let end = Instant::now() + SETTLE_LIMIT;
-        loop {
-            let mut batch = self.batch();
-            devices.iter().for_each(|index| batch.get_link(Device::Index(*index), &[Errno::NODEV]));
-            let answers = self.transact(&batch)?;
-            if answers.messages().filter_map(|m| Link::parse(&m)).all(|l| l.operational) || Instant::now() > end {
-                return Ok(());
-            }
-            std::thread::sleep(SETTLE_PAUSE);
-        }
     }
 
     /// All devices with their counters, or those connected to the bridge `master`.
@@ -418,66 +342,32 @@ impl Channel {
         })?;
         Ok(answers.messages().filter_map(|m| Link::parse(&m)).collect())
     }
-
-    /// The IPv4 routes of all tables.
-    pub(crate) fn routes(&mut self) -> Result<Vec<Route>> {
-        let header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let request =
-            Request { kind: RTM_GETROUTE, flags: 0, header: &header, step: "list routes", object: "", fine: &[] };
-        Ok(self.dump(&request, |_| {})?.messages().filter_map(|m| Route::parse(&m)).collect())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::message::Messages;
-    use tare_kernel::netlink::{Protocol, Socket};
+    use tare_kernel::netlink::Protocol;
 
-    /// Real answers of the kernel: a device with counters, and the routes of loopback.
+    /// A real answer of the kernel: a device.
     fn answers() -> Vec<u8> {
         let channel = Channel::open(Protocol::Route, None).unwrap();
         let mut batch = channel.batch();
         batch.set_up(LOOPBACK, "lo");
         batch.get_link(Device::Index(LOOPBACK), &[]);
-        let request = Request {
-            kind: RTM_GETROUTE,
-            flags: 0x300,
-            header: &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            step: "",
-            object: "",
-            fine: &[],
-        };
-        batch.add(&request, |_| {});
-        let socket = Socket::open(Protocol::Route).unwrap();
-        socket.send(&batch.writer.bytes).unwrap();
-        let mut all = Vec::new();
-        let mut buffer = vec![0; 32768];
-        while let Some(length) = socket.receive(&mut buffer).unwrap() {
-            all.extend_from_slice(&buffer[..length]);
-        }
-        all
+        crate::testing::raw_answers(&batch)
     }
 
     #[test]
     fn malformed_answers_never_panic() {
         crate::testing::in_new_namespace(|_| {
             let good = answers();
-            let read = |bytes: &[u8]| {
-                Messages(bytes).filter(|m| Link::parse(m).is_some() || Route::parse(m).is_some()).count()
-            };
-            assert!(read(&good) >= 3, "a link and two routes");
-            (0..good.len()).for_each(|cut| assert!(read(&good[..cut]) <= read(&good)));
-            let mut random = 1_u64;
-            for round in 0..30_000 {
-                let mut bad = good.clone();
-                for _ in 0..=round % 4 {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let at = (random >> 33) as usize % bad.len();
-                    bad[at] = [(random >> 20) as u8, 0, 0xff][round % 3];
-                }
-                let _ = read(&bad);
-            }
+            let read = |bytes: &[u8]| Messages(bytes).filter_map(|m| Link::parse(&m)).count();
+            assert_eq!(read(&good), 1);
+            crate::testing::damaged(&good, 20_000, |bad| {
+                let _ = read(bad);
+            });
         });
     }
 }
