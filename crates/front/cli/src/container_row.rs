@@ -1,13 +1,13 @@
 //! A container as a row of `ps`.
 
 use crate::listing::{Row, shorten};
+use crate::published;
 use crate::time;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use tare_engine::request::NetworkMode;
-use tare_engine::view::{Container, MountView, Port, State};
+use tare_engine::view::{Container, MountView, State};
 use tare_model::size;
 
 /// Whether ids, commands and mounts are cut to a readable length.
@@ -48,9 +48,17 @@ pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Value {
     Value::String(labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","))
 }
 
-/// The network's name.
+/// Its networks' names, or the mode without one.
 pub(crate) fn network(c: &Container) -> String {
-    match &c.request.network {
+    match c.networks.as_slice() {
+        [] => mode(&c.request.network),
+        networks => networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// A mode as `--network` has it.
+pub(crate) fn mode(mode: &NetworkMode) -> String {
+    match mode {
         NetworkMode::Bridge => "bridge".into(),
         NetworkMode::Host => "host".into(),
         NetworkMode::None => "none".into(),
@@ -82,22 +90,17 @@ pub(crate) fn status(c: &Container, now: Timestamp) -> String {
     }
 }
 
-/// Ports that are only exposed, then the published ones, in docker's order.
+/// Ports that are only exposed, and the published ones; of a container that does not run none.
 fn ports(c: &Container) -> String {
-    let published: Vec<String> = c.ports.iter().map(|p| format!("{}/{}", p.container_port, p.transport)).collect();
-    let mut all: Vec<String> = match c.state {
-        State::Running => c.request.expose.iter().filter(|e| !published.contains(e)).cloned().collect(),
-        _ => Vec::new(),
-    };
-    let host = |p: &Port| p.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    all.extend(c.ports.iter().map(|p| format!("{}:{}->{}/{}", host(p), p.host_port, p.container_port, p.transport)));
-    all.join(", ")
+    let exposed: &[String] = if c.state == State::Running { &c.request.expose } else { &[] };
+    published::column(&c.ports, exposed)
 }
 
 #[cfg(test)]
 pub(crate) fn example() -> Container {
+    use std::net::{IpAddr, Ipv4Addr};
     use tare_engine::request::RunRequest;
-    use tare_engine::view::NetworkView;
+    use tare_engine::view::{NetworkView, Port};
     Container {
         id: "0123456789abcdef".repeat(4),
         name: "web".into(),
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(field("ID"), "0123456789ab");
         assert_eq!(field("Command"), "\"sh -c echo a long c…\"");
         assert_eq!(field("Status"), "Up About an hour");
-        assert_eq!(field("Ports"), "90/tcp, 0.0.0.0:8080->80/tcp");
+        assert_eq!(field("Ports"), "90/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         assert_eq!(
             (field("Mounts"), field("Networks"), field("Labels")),
             ("data".into(), "bridge".into(), "a=1".into())

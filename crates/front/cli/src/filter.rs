@@ -37,12 +37,13 @@ impl Filters {
         values.is_empty() || values.iter().any(|v| test(v))
     }
 
-    /// Whether labels satisfy every `label=NAME[=VALUE]`.
+    /// Whether labels satisfy every `label=NAME[=VALUE]`, and none of `label!=NAME[=VALUE]`.
     pub(crate) fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.get("label").iter().all(|wanted| match wanted.split_once('=') {
+        let has = |wanted: &String| match wanted.split_once('=') {
             Some((name, value)) => labels.get(name).is_some_and(|v| v == value),
             None => labels.contains_key(wanted),
-        })
+        };
+        self.get("label").iter().all(has) && !self.get("label!").iter().any(has)
     }
 
     /// A key that is true or false, if it was given.
@@ -72,5 +73,7 @@ mod tests {
         let e = Filters::parse(&["colour=red".into()], &["name"]).unwrap_err().to_string();
         assert!(e.contains("there are name"), "{e}");
         assert!(Filters::parse(&["name".into()], &["name"]).is_err());
+        let f = Filters::parse(&["label!=x".into()], &["label!"]).unwrap();
+        assert!(!f.labels(&labels(&[("x", "1")])) && f.labels(&labels(&[("y", "1")])));
     }
 }

@@ -1,9 +1,9 @@
 //! What `inspect` prints: docker's documents, so that scripts written for it work.
 
+pub(crate) mod network;
+
 use serde_json::{Map, Value, json};
-use tare_engine::request::{
-    MountKind, MountRequest, NamespaceMode, NetworkMode, PortRequest, RunRequest, Seccomp, UserNamespace,
-};
+use tare_engine::request::{MountKind, MountRequest, NamespaceMode, RunRequest, Seccomp, UserNamespace};
 use tare_engine::view::{Container, State, Volume};
 use tare_model::Reference;
 use tare_store::Image;
@@ -46,7 +46,7 @@ pub(crate) fn container(c: &Container) -> Value {
             "Propagation": m.propagation,
         })).collect::<Vec<_>>(),
         "Config": config(c),
-        "NetworkSettings": network(c),
+        "NetworkSettings": network::settings(c),
     })
 }
 
@@ -112,10 +112,8 @@ fn host_config(c: &Container) -> Value {
     let memory = r.limits.memory.clone().unwrap_or_default();
     let cpu = r.limits.cpu.clone().unwrap_or_default();
     let block = r.limits.block_io.clone().unwrap_or_default();
-    json!({
+    let mut config = json!({
         "Binds": r.mounts.iter().filter_map(bind).collect::<Vec<_>>(),
-        "NetworkMode": network_mode(&r.network),
-        "PortBindings": bindings(&r.ports),
         "AutoRemove": r.remove,
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "CapAdd": r.cap_add,
@@ -153,7 +151,11 @@ fn host_config(c: &Container) -> Value {
         "Devices": r.devices.iter().map(|d| json!({
             "PathOnHost": d.source, "PathInContainer": d.target, "CgroupPermissions": d.access,
         })).collect::<Vec<_>>(),
-    })
+    });
+    if let Value::Object(all) = &mut config {
+        all.extend(network::host_config(r));
+    }
+    config
 }
 
 fn bind(mount: &MountRequest) -> Option<String> {
@@ -193,65 +195,6 @@ fn namespace(mode: &NamespaceMode) -> String {
         NamespaceMode::Host => "host".into(),
         NamespaceMode::Container(name) => format!("container:{name}"),
     }
-}
-
-fn network_mode(mode: &NetworkMode) -> String {
-    match mode {
-        NetworkMode::Bridge => "bridge".into(),
-        NetworkMode::Host => "host".into(),
-        NetworkMode::None => "none".into(),
-        NetworkMode::Container(name) => format!("container:{name}"),
-        NetworkMode::Path(path) => format!("ns:{}", path.display()),
-    }
-}
-
-fn bindings(ports: &[PortRequest]) -> Value {
-    let mut map = Map::new();
-    for p in ports {
-        let entry = json!({
-            "HostIp": p.host_ip.map_or_else(String::new, |ip| ip.to_string()),
-            "HostPort": p.host_ports.map_or_else(String::new, |(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") }),
-        });
-        push(&mut map, format!("{}/{}", p.container_port, p.transport), entry);
-    }
-    Value::Object(map)
-}
-
-fn push(map: &mut Map<String, Value>, key: String, entry: Value) {
-    match map.entry(key).or_insert_with(|| json!([])) {
-        Value::Array(list) => list.push(entry),
-        other => *other = json!([entry]),
-    }
-}
-
-fn network(c: &Container) -> Value {
-    let mut ports: Map<String, Value> = Map::new();
-    for p in &c.ports {
-        let entry = json!({ "HostIp": p.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()), "HostPort": p.host_port.to_string() });
-        push(&mut ports, format!("{}/{}", p.container_port, p.transport), entry);
-    }
-    for exposed in &c.request.expose {
-        ports.entry(exposed.clone()).or_insert(Value::Null);
-    }
-    let first = c.networks.first();
-    let own = first.and_then(|n| n.addresses.first());
-    let address = own.map_or_else(String::new, |a| a.address().to_string());
-    let gateway = first.and_then(|n| n.gateways.first()).map_or_else(String::new, ToString::to_string);
-    let mac = first.and_then(|n| n.mac).map_or_else(String::new, |mac| mac.to_string());
-    let prefix = own.map_or(0, |a| a.prefix());
-    let mut networks = Map::new();
-    if !matches!(c.request.network, NetworkMode::Container(_)) {
-        let one = json!({ "IPAddress": address, "IPPrefixLen": prefix, "Gateway": gateway, "MacAddress": mac });
-        networks.insert(network_mode(&c.request.network), one);
-    }
-    json!({
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "Gateway": gateway,
-        "MacAddress": mac,
-        "Ports": ports,
-        "Networks": networks,
-    })
 }
 
 /// An image's document.
@@ -318,6 +261,8 @@ mod tests {
             ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "10.88.0.2"),
             ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
             ("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{end}}", "80/tcp 90/tcp "),
+            ("{{range .NetworkSettings.Networks.bridge.DNSNames}}{{.}} {{end}}", "web 0123456789ab "),
+            ("{{.NetworkSettings.SandboxKey}} {{.NetworkSettings.Nsenter}}", "/proc/42/ns/net nsenter -t 42 -n"),
             ("{{.GraphDriver.Data.LowerDir}} {{.GraphDriver.Data.UpperDir}}", "/l/2:/l/1 /u"),
             ("{{range .Mounts}}{{.Source}}:{{.Destination}}{{end}}", "/var/lib/tare/volumes/data/_data:/data"),
             ("{{index .Config.Labels \"a\"}} {{.Config.Image}} {{.Path}} {{len .Args}}", "1 debian:12 sh 2"),

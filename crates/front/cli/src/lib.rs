@@ -18,6 +18,7 @@ mod network_args;
 mod out;
 mod parse;
 mod progress;
+mod published;
 mod pulling;
 mod root;
 mod session;

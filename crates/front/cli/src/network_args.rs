@@ -53,10 +53,4 @@ pub(crate) struct NetworkArgs {
     /// How fast it may receive and send, as 10mbit, or in=RATE,out=RATE
     #[arg(long, value_name = "RATE")]
     pub(crate) net_rate: Option<String>,
-    /// Class of its packets, as 1:10 or a number (cgroup v1)
-    #[arg(long, value_name = "CLASS")]
-    pub(crate) net_class: Option<String>,
-    /// Priority of its packets on an interface (cgroup v1)
-    #[arg(long, value_name = "INTERFACE=NUMBER")]
-    pub(crate) net_priority: Vec<String>,
 }

@@ -23,7 +23,7 @@ pub(crate) fn full() -> Command {
 
 /// Runs the verb that the arguments name; returns the process's exit code.
 pub(crate) fn run(args: &[OsString], trace: Trace) -> u8 {
-    let args = &help_flag(args);
+    let args = &port_form(help_flag(args));
     let called = first_word(args).and_then(|word| find(TOP, word.to_str()?));
     let booleans = if args.iter().any(|a| boolean_value(a)) { Booleans::Values } else { Booleans::Flags };
     let command = match called {
@@ -159,6 +159,20 @@ fn help_flag(args: &[OsString]) -> Vec<OsString> {
     args
 }
 
+/// `tare port CONTAINER` means `tare port ls CONTAINER`.
+fn port_form(mut args: Vec<OsString>) -> Vec<OsString> {
+    let Some(mut at) = first_word_at(&args) else { return args };
+    if args[at] == "container" {
+        at += 1;
+    }
+    if args.get(at).is_some_and(|word| word == "port")
+        && let Some(verb) = crate::verb::port::with_verb(&args[at + 1..])
+    {
+        args.insert(at + 1, verb.into());
+    }
+    args
+}
+
 fn with_value(arg: Arg) -> Arg {
     if !matches!(arg.get_action(), ArgAction::SetTrue) {
         return arg;
@@ -174,12 +188,16 @@ fn with_value(arg: Arg) -> Arg {
 
 /// The verb's name: what follows the global options.
 fn first_word(args: &[OsString]) -> Option<&OsStr> {
-    let mut args = args.iter().skip(1);
-    while let Some(arg) = args.next() {
+    first_word_at(args).map(|at| args[at].as_os_str())
+}
+
+fn first_word_at(args: &[OsString]) -> Option<usize> {
+    let mut all = args.iter().enumerate().skip(1);
+    while let Some((at, arg)) = all.next() {
         match arg.to_str() {
-            Some("--root" | "--run") => drop(args.next()),
+            Some("--root" | "--run") => drop(all.next()),
             Some(option) if option.starts_with('-') => {}
-            _ => return Some(arg),
+            _ => return Some(at),
         }
     }
     None
@@ -288,6 +306,22 @@ mod tests {
         let verb = find(TOP, "run").unwrap();
         let help = whole_text(build(verb, Booleans::Flags)).render_help().to_string();
         assert!(help.contains("125 means that tare failed") && help.contains("-h, --hostname"), "{help}");
+    }
+
+    #[test]
+    fn port_has_a_short_form() {
+        let formed = |line: &str| {
+            let words = port_form(line.split(' ').map(OsString::from).collect());
+            words.join(OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(formed("tare port web 80"), "tare port ls web 80");
+        assert_eq!(formed("tare --root /x port add"), "tare --root /x port ls add");
+        assert_eq!(formed("tare container port web"), "tare container port ls web");
+        for line in
+            ["tare port add web 80", "tare port", "tare run port web", "tare port --help", "tare container ls port"]
+        {
+            assert_eq!(formed(line), line);
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use crate::network_args::NetworkArgs;
 use crate::parse::{bad, name_service, network, port, rate};
 use tare_engine::request::{Attachment, HostAddress, HostEntry, NamespaceMode, NetworkMode, RunRequest};
 use tare_model::Result;
-use tare_model::runtime_spec::{LinuxInterfacePriority, LinuxNetwork};
 
 /// Fills in the network's part of a request.
 ///
@@ -25,7 +24,6 @@ pub(super) fn fill(args: &NetworkArgs, request: &mut RunRequest) -> Result<()> {
         request.hosts.extend(names.into_iter().map(|name| HostEntry { name, address: address.clone() }));
     }
     request.net_rate = args.net_rate.as_deref().map(rate::parse).transpose()?.unwrap_or_default();
-    request.limits.network = marks(args)?;
     Ok(())
 }
 
@@ -66,33 +64,6 @@ fn of_the_first(args: &NetworkArgs, attachments: &mut Vec<Attachment>) -> Result
     first.aliases.extend(given.aliases);
     first.link_local.extend(given.link_local);
     Ok(())
-}
-
-/// net_cls and net_prio.
-fn marks(args: &NetworkArgs) -> Result<Option<LinuxNetwork>> {
-    let class = args.net_class.as_deref().map(class).transpose()?;
-    let priorities = args.net_priority.iter().map(|t| priority(t)).collect::<Result<Vec<_>>>()?;
-    let any = class.is_some() || !priorities.is_empty();
-    Ok(any.then(|| LinuxNetwork { class_id: class, priorities }))
-}
-
-/// A class as tc(8) writes it, `MAJOR:MINOR` in hexadecimal digits, or the number that it is.
-fn class(text: &str) -> Result<u32> {
-    let half = |t: &str| if t.is_empty() { Some(0) } else { u16::from_str_radix(t, 16).ok() };
-    let number = match (text.split_once(':'), text.strip_prefix("0x")) {
-        (Some((major, minor)), _) => half(major).zip(half(minor)).map(|(a, b)| u32::from(a) << 16 | u32::from(b)),
-        (None, Some(hex)) => u32::from_str_radix(hex, 16).ok(),
-        (None, None) => text.parse().ok(),
-    };
-    number.ok_or_else(|| bad("--net-class", text, "expected MAJOR:MINOR as tc writes it, or a number"))
-}
-
-fn priority(text: &str) -> Result<LinuxInterfacePriority> {
-    const FLAG: &str = "--net-priority";
-    let (name, priority) = text.split_once('=').ok_or_else(|| bad(FLAG, text, "expected INTERFACE=NUMBER"))?;
-    let priority = priority.parse().map_err(|_| bad(FLAG, text, format!("{priority:?} is no number")))?;
-    let name = if name == "lo" { name.to_owned() } else { network::interface(FLAG, name)? };
-    Ok(LinuxInterfacePriority { name, priority })
 }
 
 /// Flags that cannot both be obeyed: what needs a network of the container's own, where it has none.
@@ -179,7 +150,7 @@ mod tests {
     fn without_flags_it_is_the_default_network() {
         let r = of("").unwrap();
         assert_eq!((r.network, r.attachments, r.ports, r.publish_all), (NetworkMode::Bridge, vec![], vec![], false));
-        assert_eq!((r.net_rate, r.limits.network), (Rate::default(), None));
+        assert_eq!(r.net_rate, Rate::default());
     }
 
     #[test]
@@ -203,7 +174,7 @@ mod tests {
         let r = of(
             "-p 53:53/udp -p 8000-8001:80-81 -P --expose 7-8/udp --dns 9.9.9.9 --dns-search a.test --dns-opt ndots:2 \
                     --dns-option rotate --add-host db:10.0.0.1 --add-host up:host-gateway --link web:www \
-                    --net-rate in=1mbit,out=2mbit --net-class 1:10 --net-priority eth0=5",
+                    --net-rate in=1mbit,out=2mbit",
         )
         .unwrap();
         assert_eq!((r.ports.len(), r.ports[0].transport, r.publish_all), (3, Transport::Udp, true));
@@ -213,20 +184,6 @@ mod tests {
         assert_eq!(hosts, ["db", "up", "www", "web"]);
         assert_eq!(r.hosts[2].address, HostAddress::Container("web".into()));
         assert_eq!((r.net_rate.to_container, r.net_rate.from_container), (Some(1_000_000), Some(2_000_000)));
-        let network = r.limits.network.unwrap();
-        assert_eq!((network.class_id, network.priorities[0].priority), (Some(0x1_0010), 5));
-    }
-
-    #[test]
-    fn classes_are_written_as_tc_writes_them() {
-        for (text, expected) in [("1:10", 0x1_0010), ("1:", 0x1_0000), ("0x100001", 0x10_0001), ("65537", 65537)] {
-            assert_eq!(class(text).unwrap(), expected, "{text}");
-        }
-        for text in ["", "1:2:3", "g:1", "0xg", "-1", "10000:1"] {
-            assert!(class(text).is_err() || text == "1:2:3" && class(text).is_err(), "{text}");
-        }
-        assert!(priority("eth0").is_err() && priority("eth0=x").is_err() && priority("a/b=1").is_err());
-        assert_eq!(priority("lo=3").unwrap().priority, 3);
     }
 
     #[test]

@@ -85,10 +85,10 @@ fn text(styled: Option<&clap::builder::StyledStr>) -> String {
     styled.map(|s| s.to_string().lines().next().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 
-/// Names of containers, images or volumes, by what the verb works on. Completion must not fail: no engine, no names.
+/// Names of containers, images, volumes or networks, by what the verb works on. Completion must not fail: no engine, no names.
 fn names(before: &[&str], context: &Context) -> Vec<String> {
     let plain: Vec<&str> = before.iter().copied().filter(|w| !w.starts_with('-')).collect();
-    let Some((verb, _)) = root::verb_of(&plain) else { return Vec::new() };
+    let Some((verb, positionals)) = root::verb_of(&plain) else { return Vec::new() };
     let Ok(engine) = context.engine() else { return Vec::new() };
     let containers = |all| {
         let list = engine.containers(all).unwrap_or_default();
@@ -98,14 +98,21 @@ fn names(before: &[&str], context: &Context) -> Vec<String> {
         let list = engine.store().images().unwrap_or_default();
         list.iter().flat_map(|i| i.names.iter().map(Reference::familiar)).collect::<Vec<_>>()
     };
+    let networks = || Vec::<String>::new();
     let volumes = || engine.volumes().unwrap_or_default().into_iter().map(|v| v.name).collect::<Vec<_>>();
+    if matches!(before.last(), Some(&("--network" | "--net"))) {
+        return ["host", "none"].into_iter().map(str::to_owned).chain(networks()).collect();
+    }
     match verb.names {
         Names::Nothing => Vec::new(),
         Names::Containers => containers(true),
         Names::Running => containers(false),
         Names::Images => images(),
         Names::Volumes => volumes(),
-        Names::Anything => [containers(true), images(), volumes()].concat(),
+        Names::Networks => networks(),
+        Names::NetworkAndContainer if positionals.is_empty() => networks(),
+        Names::NetworkAndContainer => containers(true),
+        Names::Anything => [containers(true), images(), volumes(), networks()].concat(),
     }
 }
 

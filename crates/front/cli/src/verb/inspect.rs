@@ -16,9 +16,9 @@ pub(super) const CONTAINER: Build = <ContainersArgs as Args>::augment_args;
 pub(super) const IMAGE: Build = <ImagesArgs as Args>::augment_args;
 pub(super) const VOLUME: Build = <VolumesArgs as Args>::augment_args;
 
-/// Print all that is known of containers, images or volumes, as JSON
+/// Print all that is known of containers, images, volumes or networks, as JSON
 ///
-/// A name is looked for among containers, then images, then volumes. The documents are docker's.
+/// A name is looked for among containers, then images, volumes and networks. The documents are docker's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tare inspect web
@@ -149,5 +149,6 @@ fn document(engine: &Engine, name: &str, kind: Option<What>, size: bool) -> Resu
             other => return other,
         }
     }
-    Err(Error::new(Kind::NotFound, "find", name).because("there is no container, image or volume of that name"))
+    Err(Error::new(Kind::NotFound, "find", name)
+        .because("there is no container, image, volume or network of that name"))
 }

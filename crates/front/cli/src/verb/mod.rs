@@ -18,9 +18,11 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod network;
 mod ns;
 mod oci;
 mod pause;
+pub(crate) mod port;
 mod ps;
 mod pull;
 mod push;
@@ -65,6 +67,9 @@ pub(crate) enum Names {
     Running,
     Images,
     Volumes,
+    Networks,
+    /// A network, then a container.
+    NetworkAndContainer,
     Anything,
 }
 
@@ -140,6 +145,8 @@ pub(crate) const TOP: &[Verb] = &[
     verb!("rmi", rmi, Images),
     verb!("tag", tag, Images),
     verb!("history", history, Images),
+    group("port", "Published ports: `tare port CONTAINER [PORT]` lists them", PORT),
+    group("network", "Networks, and who is on them", NETWORK),
     group("volume", "Directories that outlive containers", VOLUME),
     group("container", "The verbs about containers", CONTAINER),
     group("image", "The verbs about images", IMAGE),
@@ -175,6 +182,7 @@ const CONTAINER: &[Verb] = &[
     verb!("commit", commit, Containers),
     verb!("cp", cp, Containers),
     verb!("export", export, Containers),
+    group("port", "Published ports: `tare container port CONTAINER [PORT]` lists them", PORT),
 ];
 
 /// The verbs behind `tare image`.
@@ -198,4 +206,18 @@ const VOLUME: &[Verb] = &[
     verb!("inspect", inspect::VOLUME, inspect::volume, Volumes),
     verb!("rm" | "remove", volume::rm::ARGS, volume::rm::main, Volumes),
     verb!("prune", volume::prune::ARGS, volume::prune::main, Nothing),
+];
+
+/// The verbs behind `tare network`.
+const NETWORK: &[Verb] = &[
+    verb!("reload", network::reload::ARGS, network::reload::main, Running),
+    verb!("attach-netns", network::attach_netns::ARGS, network::attach_netns::main, Running),
+    verb!("detach-netns", network::detach_netns::ARGS, network::detach_netns::main, Running),
+];
+
+/// The verbs behind `tare port`.
+const PORT: &[Verb] = &[
+    verb!("ls" | "list", port::ls::ARGS, port::ls::main, Running),
+    verb!("add", port::add::ARGS, port::add::main, Containers),
+    verb!("rm" | "remove", port::rm::ARGS, port::rm::main, Containers),
 ];

@@ -156,7 +156,7 @@ impl<'a> Selection<'a> {
             && f.any("volume", |v| {
                 c.mounts.iter().any(|m| m.name.as_deref() == Some(v) || m.target == v || m.source == v)
             })
-            && f.any("network", |v| container_row::network(c) == v)
+            && f.any("network", |v| on_network(c, v))
             && f.any("publish", |v| {
                 let either = |p: &Port| {
                     [p.host_port, p.container_port].iter().any(|n| port_matches(v, *n, p.transport.as_str()))
@@ -205,6 +205,14 @@ fn name_matches(name: &str, pattern: &str) -> bool {
         (None, Some(back)) => name.ends_with(back),
         (None, None) => name.contains(&pattern),
     }
+}
+
+/// By name, by the beginning of an id, or by the mode of one without networks.
+fn on_network(c: &Container, wanted: &str) -> bool {
+    if c.networks.is_empty() {
+        return container_row::network(c) == wanted;
+    }
+    c.networks.iter().any(|n| n.name == wanted || (wanted.len() >= 4 && n.id.starts_with(wanted)))
 }
 
 fn exposed(c: &Container) -> impl Iterator<Item = (u16, &str)> {

@@ -1,0 +1,29 @@
+use crate::context::Context;
+use crate::out;
+use crate::verb::Build;
+use clap::Args;
+use tare_model::Result;
+
+pub(in crate::verb) const ARGS: Build = <AttachArgs as Args>::augment_args;
+
+/// Give a running container's network namespace a name, as `ip netns` has them
+///
+/// Prints the path. The name goes with the container's end, or with detach-netns.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tare network attach-netns web && ip netns exec web ss -ltn
+  tare network attach-netns web blue")]
+pub(crate) struct AttachArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// The namespace's name; the container's if missing
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+pub(in crate::verb) fn main(args: AttachArgs, context: &Context) -> Result<u8> {
+    let path = context.engine()?.netns_attach(&args.container, args.name.as_deref())?;
+    out::print(path.display())?;
+    Ok(0)
+}
