@@ -18,6 +18,7 @@ mod init;
 mod instruction;
 mod lifecycle;
 mod live;
+mod loan;
 mod logs;
 mod namespaces;
 mod netns;

@@ -168,8 +168,10 @@ impl Found {
 }
 
 impl LentDevice {
-    /// Whether it is known by what nobody inside can change.
-    fn is_physical(&self) -> bool {
+    /// Whether the kernel returns it when the network namespace ends that it is in: it is known by what nobody inside can
+    /// change. A virtual one ends with the namespace.
+    #[must_use]
+    pub fn is_physical(&self) -> bool {
         self.permanent_mac.is_some() || self.bus.is_some()
     }
 
