@@ -29,6 +29,8 @@ pub(crate) struct Held {
     pub(crate) lock: OwnedFd,
     /// The sockets that reserve published ports.
     pub(crate) ports: Vec<OwnedFd>,
+    /// The network namespace, if a device of the host is in it.
+    pub(crate) namespace: Option<OwnedFd>,
 }
 
 /// How long a killed container may take to disappear.
@@ -243,7 +245,7 @@ impl Engine {
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
     pub(crate) fn finish(&self, id: &str, mut exit: Exit, held: Held, announce: impl FnOnce(&Exit)) {
-        let Held { lock, ports } = held;
+        let Held { lock, ports, namespace } = held;
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
@@ -260,6 +262,9 @@ impl Engine {
         drop(ports);
         // What pins the network namespace goes before its devices are awaited.
         let _ = self.detach_all(id);
+        // Whoever hears of the end finds the host's devices as they were.
+        let _ = self.take_devices_back(id, namespace.as_ref().map(AsFd::as_fd));
+        drop(namespace);
         let removed = record.as_ref().filter(|r| r.request.remove);
         let released = removed.is_some_and(|r| self.release(r, Durability::Lazy).is_ok());
         if !released {

@@ -167,11 +167,12 @@ impl Engine {
         let end = Instant::now() + DEVICE_PATIENCE;
         while host.link_exists(&endpoint.link)? {
             if Instant::now() > end {
-                return host.delete_link(&endpoint.link);
+                host.delete_link(&endpoint.link)?;
+                break;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
+        host.remove_limit(&endpoint.link, endpoint.rate)
     }
 
     /// Removes the bridge if nobody has come meanwhile.

@@ -136,6 +136,7 @@ impl Engine {
     /// Removes run directories that no container has: of makers that were killed before they had reserved anything, and
     /// of removers that were killed after they had let go of the name.
     fn sweep_run(&self, rows: &[ContainerRow]) {
+        self.sweep_loans();
         let Ok(entries) = std::fs::read_dir(self.config.run.join("containers")) else { return };
         for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             // One that is being made is alive: its maker holds the lock.
@@ -151,6 +152,7 @@ impl Engine {
     /// # Errors
     /// State that cannot be read.
     pub fn recover_all(&self) -> Result<usize> {
+        self.sweep_loans();
         let mut count = 0;
         for row in self.store.containers()? {
             let dirs = self.dirs(&row.id);
@@ -222,9 +224,14 @@ impl Engine {
         note(self.kill_cgroup(&status.cgroup));
         // What pins the network namespace goes before its devices are awaited.
         note(self.detach_all(id).map(drop));
+        self.take_devices_back(id, None).into_iter().for_each(|e| note(Err(e)));
         for endpoint in &status.endpoints {
             note(self.unpublish(endpoint));
             note(self.await_device(endpoint));
+        }
+        // Of endpoints that were being made, too, which the status does not name yet.
+        if record.is_none_or(|r| r.request.net_rate.from_container.is_some()) {
+            note(tare_network::Host::open().and_then(|mut host| host.sweep_limits()).map(drop));
         }
         note(self.remove_cgroup(id));
         if record.is_none_or(|r| !r.leases.is_empty()) {

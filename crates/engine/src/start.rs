@@ -82,6 +82,8 @@ struct Prepared {
     cgroup: CgroupPlan,
     plan: LaunchPlan,
     ports: Reservation,
+    /// The container's network namespace, where it has to be held to its end: see [`crate::loan`].
+    namespace: Option<OwnedFd>,
     status: Status,
     /// First processes of the containers whose namespaces are joined.
     joined: Vec<OwnedFd>,
@@ -242,7 +244,20 @@ impl Engine {
         dirs.write_status(&status)?;
         self.fault("status")?;
         self.trace.point(Mark::State);
-        Ok(Prepared { record: record.clone(), dirs, lock, root, layout, cgroup, plan, ports, status, joined, subpaths })
+        Ok(Prepared {
+            record: record.clone(),
+            dirs,
+            lock,
+            root,
+            layout,
+            cgroup,
+            plan,
+            ports,
+            namespace: None,
+            status,
+            joined,
+            subpaths,
+        })
     }
 
     /// Opens what volumes are asked for only in part, beneath the volume, and has the plan bind that: another container
@@ -302,6 +317,7 @@ impl Engine {
             }
             Err(e) => e,
         };
+        let _ = self.take_devices_back(&prepared.record.id, prepared.namespace.take().as_ref().map(AsFd::as_fd));
         // Whatever exists is in the status: taken down here, by whoever holds the lock.
         let failures = self.take_down(Some(&prepared.record), &prepared.record.id, &prepared.status);
         drop(failures);
@@ -390,8 +406,11 @@ impl Engine {
         };
         match prepared.record.request.network {
             NetworkMode::Bridge => {
-                let plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
-                let endpoint = self.connect(&plan, &open()?)?;
+                let mut plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
+                self.lend(&prepared.record.id, &mut plan)?;
+                let namespace = open()?;
+                let endpoint = self.connect(&plan, &namespace)?;
+                prepared.namespace = plan.lent.is_some().then_some(namespace);
                 prepared.status.endpoints = vec![endpoint];
                 prepared.status.bridges = vec![self.default_bridge()?];
                 prepared.dirs.write_status(&prepared.status)
@@ -421,6 +440,7 @@ impl Engine {
                 master: optional(&running.master)?,
                 client: client.map(keep).transpose()?,
                 ports: prepared.ports.sockets.iter().map(keep).collect::<Result<_>>()?,
+                namespace: optional(&prepared.namespace)?,
                 stop_signal: prepared.record.stop_signal,
                 stop_timeout: prepared.record.request.stop_timeout.unwrap_or(10),
             })

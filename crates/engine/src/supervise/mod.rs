@@ -53,6 +53,8 @@ pub(crate) struct Handover {
     /// The client that started it, attached.
     pub(crate) client: Option<i32>,
     pub(crate) ports: Vec<i32>,
+    /// The container's network namespace, if a device of the host is in it.
+    pub(crate) namespace: Option<i32>,
     pub(crate) stop_signal: i32,
     /// Seconds from the stop signal to SIGKILL, when the supervisor is asked to end.
     pub(crate) stop_timeout: u32,
@@ -98,6 +100,7 @@ pub fn supervise(handover: &str) -> Result<()> {
         }
     };
     let lock = adopt(handover.lock)?;
+    let namespace = optional(handover.namespace)?;
     let sockets = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     // One for each port, in the same order.
     let published = dirs.status()?.unwrap_or_default().ports;
@@ -123,7 +126,7 @@ pub fn supervise(handover: &str) -> Result<()> {
     };
     let status = supervisor.watch();
     let ports = supervisor.live.let_go();
-    engine.finish(&handover.id, status, Held { lock, ports }, |exit| supervisor.announce(exit));
+    engine.finish(&handover.id, status, Held { lock, ports, namespace }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());
     Ok(())
