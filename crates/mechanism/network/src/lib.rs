@@ -26,6 +26,7 @@ mod bridge;
 mod channel;
 mod connect;
 mod counters;
+mod datagrams;
 mod default_route;
 pub mod dns;
 mod endpoint;
@@ -47,6 +48,9 @@ mod route;
 mod settle;
 mod site;
 mod slots;
+mod splice;
+#[cfg(test)]
+mod splice_tests;
 mod subnet;
 mod sysctl;
 #[cfg(test)]
@@ -67,6 +71,7 @@ pub use phys::{Kept, LentDevice, Returned};
 pub use policy::Policy;
 pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
 pub use site::{Site, bridge_name, link_name, subnet_candidates};
+pub use splice::{Relay, Relayed};
 pub use subnet::{Occupied, choose_subnet};
 pub use sysctl::has_ipv6;
 pub use traffic::{LEAST_RATE, Rate};

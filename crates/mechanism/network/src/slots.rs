@@ -15,11 +15,13 @@ pub(crate) struct Slots<T> {
 const PLACE: u32 = 24;
 const GENERATIONS: u32 = 0x00ff_ffff;
 
-impl<T> Slots<T> {
-    pub(crate) const fn new() -> Self {
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
         Slots { entries: Vec::new(), free: Vec::new(), used: 0, born: 0 }
     }
+}
 
+impl<T> Slots<T> {
     pub(crate) fn len(&self) -> usize {
         self.used
     }
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_key_given_back_names_nothing() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::default();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
         assert_eq!((slots.get(a), slots.get(b), slots.len()), (Some(&'a'), Some(&'b'), 2));
         assert_eq!(slots.remove(a), Some('a'));
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn room_of_a_burst_is_given_back() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::default();
         let keys: Vec<u64> = (0..1000).map(|n| slots.insert(n)).collect();
         for key in &keys {
             slots.remove(*key).unwrap();

@@ -12,8 +12,7 @@ use super::message::{self, Query};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, connect, recv, send, socket_with,
-    sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -230,9 +229,4 @@ impl Conversation {
             }
         }
     }
-}
-
-/// An address of one of the two families that IP has.
-pub(crate) fn ip_address(address: Option<SocketAddrAny>) -> Option<SocketAddr> {
-    SocketAddr::try_from(address?).ok()
 }

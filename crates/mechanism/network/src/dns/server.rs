@@ -1,7 +1,7 @@
 //! The server of one container: answers what its networks know, passes the rest on. Never waits.
 
 use super::answer::{self, Zone};
-use super::forward::{Attempt, Client, Forward, Outcome, ip_address};
+use super::forward::{Attempt, Client, Forward, Outcome};
 use super::inside::Listener;
 use super::message::{Query, Reject, code_of};
 use super::names::{NamesFile, WatchedNames};
@@ -13,6 +13,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recvfrom, sendto};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tare_model::{Error, Result};
 
@@ -91,9 +92,9 @@ impl Server {
             networks: Vec::new(),
             upstreams,
             distrust: Distrust::default(),
-            forwards: Slots::new(),
-            attempts: Slots::new(),
-            streams: Slots::new(),
+            forwards: Slots::default(),
+            attempts: Slots::default(),
+            streams: Slots::default(),
             turn: u32::from_ne_bytes(turn) as usize,
             again: Vec::new(),
             paused_until: None,
@@ -158,7 +159,7 @@ impl Server {
             let room = rustix::buffer::spare_capacity(&mut buffer);
             match recvfrom(&self.listener.udp, room, RecvFlags::empty()) {
                 Ok((_, _, from)) => {
-                    if let Some(from) = ip_address(from) {
+                    if let Some(from) = from.and_then(|a| SocketAddr::try_from(a).ok()) {
                         self.asked(Client::Datagram(from), &buffer, now);
                     }
                 }
