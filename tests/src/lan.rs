@@ -197,7 +197,7 @@ pub struct Lan {
     pub outside: Namespace,
     // After the root: what is left of it goes while its namespace is there.
     server: Running,
-    resolver: Option<Running>,
+    mounts: Option<Running>,
 }
 
 impl Lan {
@@ -222,7 +222,7 @@ impl Lan {
         let mut serve = outside.command(&["busybox", "httpd", "-f", "-vv", "-p", "80", "-h"]);
         let server = Running::start(serve.arg(&site), None);
         host.busybox();
-        Lan { host, inside, outside, server, resolver: None }
+        Lan { host, inside, outside, server, mounts: None }
     }
 
     /// A second host, joined to [`PARENT`] of the first one.
@@ -233,23 +233,42 @@ impl Lan {
         other
     }
 
-    /// From here on tare's host has this `/etc/resolv.conf`, in a mount namespace that all its commands share; what is
-    /// written to the returned file later, too.
+    /// From here on all commands of tare's share a mount namespace, in which this shell script is run at once.
+    ///
+    /// # Panics
+    /// If the script fails.
+    #[track_caller]
+    pub fn mounts(&mut self, script: &str) {
+        if self.mounts.is_none() {
+            let mut hold = self.inside.command(&["unshare", "--mount", "sh", "-c", "echo there; exec sleep 1000"]);
+            let holder = Running::start(&mut hold, None);
+            assert!(eventually(Duration::from_secs(5), || !holder.printed().0.is_empty()), "{:?}", holder.printed());
+            self.mounts = Some(holder);
+        }
+        self.seen(script);
+    }
+
+    /// What a shell script prints that sees what tare sees, and must succeed.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn seen(&self, script: &str) -> String {
+        let mut words = vec![format!("--net={}", self.inside.path().display())];
+        words.extend(self.mounts.as_ref().map(|h| format!("--mount=/proc/{}/ns/mnt", h.pid())));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        program(&[&["nsenter"], &words[..], &["sh", "-e", "-c", script]].concat())
+    }
+
+    /// From here on tare's host has this `/etc/resolv.conf`; what is written to the returned file later, too.
     ///
     /// # Panics
     /// If there can be none.
+    #[track_caller]
     pub fn resolver(&mut self, content: &str) -> PathBuf {
         let file = self.host.scratch("resolv.conf");
         std::fs::write(&file, content).unwrap();
-        let script = "mount --bind \"$0\" \"$(readlink -f /etc/resolv.conf)\" && echo mounted && exec sleep 1000";
-        let mut hold = self.inside.command(&["unshare", "--mount", "sh", "-c", script]);
-        let holder = Running::start(hold.arg(&file), None);
-        assert!(
-            eventually(Duration::from_secs(5), || holder.printed().0.contains("mounted")),
-            "{:?}",
-            holder.printed()
-        );
-        self.resolver = Some(holder);
+        self.mounts(&format!("mount --bind {} \"$(readlink -f /etc/resolv.conf)\"", file.display()));
         file
     }
 
@@ -264,7 +283,7 @@ impl Lan {
         let mut enter = command("nsenter");
         enter.env_clear().envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
         enter.arg(format!("--net={}", self.inside.path().display()));
-        if let Some(holder) = &self.resolver {
+        if let Some(holder) = &self.mounts {
             enter.arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()));
         }
         enter.arg(plain.get_program()).args(plain.get_args());

@@ -1,8 +1,8 @@
 //! Who may reach whom.
 
 use std::time::Duration;
-use tare_tests::lan::{HOST, Lan, fetch};
-use tare_tests::{Host, eventually};
+use tare_tests::lan::{From, HOST, Lan, OUTSIDE, fetch};
+use tare_tests::{Host, Running, eventually};
 
 #[test]
 fn two_roots_never_meet() {
@@ -33,4 +33,21 @@ fn two_roots_never_meet() {
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(fetch(&net.outside, &format!("{HOST}:8080")).as_deref(), Some("web"));
     assert_eq!(net.ok(&["exec", "web", "wget", "-qO-", "http://192.0.2.2/page"]), "from outside");
+}
+
+#[test]
+fn a_container_sends_from_its_own_addresses_only() {
+    let net = Lan::new();
+    let _serving = net.outside.serve("outside", &["7000"]);
+    net.peer("one", &["--cap-add", "NET_ADMIN"]);
+    let seen = net.whom(From::Container("one"), "udp", OUTSIDE, 7000).expect("it has a way out");
+    assert_eq!(seen.peer, HOST);
+    // A foreign source: what would otherwise pass for somebody else's.
+    net.ok(&["exec", "one", "sh", "-c", "ip addr add 203.0.113.77/32 dev eth0; ip route replace 192.0.2.0/24 dev eth0 via $(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p') src 203.0.113.77"]);
+    assert_eq!(net.whom(From::Container("one"), "udp", OUTSIDE, 7000), None);
+    // Nor does it reach what listens on the host's loopback device.
+    let _local =
+        Running::start(&mut net.inside.command(&["busybox", "nc", "-l", "-p", "7001", "-s", "127.0.0.1"]), None);
+    net.ok(&["exec", "one", "sh", "-c", "ip route add 127.0.0.9 via $(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); ip link set lo down; true"]);
+    assert_eq!(net.who(From::Container("one"), "tcp", "127.0.0.9", 7001), None);
 }

@@ -3,6 +3,8 @@
 //! Everything happens in network namespaces of the tests' own: [`tare_tests::lan`] draws them.
 
 mod addresses;
+mod commands;
 mod drivers;
+mod firewall;
 mod isolation;
 mod publish;
