@@ -115,6 +115,10 @@ impl Channel {
     /// rtnetlink acts on the requests after a failed one as well; nftables on none of the batch.
     pub(crate) fn transact(&mut self, batch: &Batch) -> Result<Answers> {
         self.sequence = batch.sequence;
+        // A datagram of no messages is refused.
+        if batch.writer.bytes.is_empty() {
+            return Ok(Answers::default());
+        }
         let describe = |e: io::Error| {
             let first = batch.pending.first();
             Error::io(first.map_or("talk to the kernel", |p| p.step), first.map_or("", |p| &p.object), e)

@@ -53,7 +53,7 @@ impl Host {
         let usable = usable(plan);
         let plan = usable.as_ref().unwrap_or(plan);
         let told = |e: Error| e.during("connect to network", plan.below());
-        let made = self.make(plan, netns).map_err(|e| told(explain(plan, e)))?;
+        let made = self.make(plan, netns).map_err(|e| told(self.explain(plan, e)))?;
         // From here on there is something to take back.
         let endpoint = Endpoint { lent: made.lent.clone(), ..plan.endpoint() };
         match self.configure(plan, &made, netns) {
@@ -109,6 +109,20 @@ impl Host {
                 let lent = LentDevice { index_inside: Some(index), ..lent };
                 Ok(Made { inside: Some(index), port: None, lent: Some(lent) })
             }
+        }
+    }
+
+    /// What the kernel's refusal of a device means.
+    fn explain(&mut self, plan: &EndpointPlan, e: Error) -> Error {
+        match e.errno().map(Errno::from_raw_os_error) {
+            Some(Errno::EXIST) if !self.link_exists(&plan.link).unwrap_or(false) => e
+                .because(format_args!("the container has a device \"{}\" already", plan.interface))
+                .hint("choose another name for the interface"),
+            Some(Errno::XFULL) => e
+                .with_kind(Kind::Exhausted)
+                .because("the bridge has 1023 ports, which is the most that it can have")
+                .hint("create another network for further containers"),
+            _ => e,
         }
     }
 
@@ -266,20 +280,6 @@ fn remove_inside(interface: &str, netns: BorrowedFd<'_>) -> Result<()> {
 /// leave through the port that it came from.
 fn bridged_packets_are_filtered() -> bool {
     BRIDGE_CALLS.iter().any(|path| std::fs::read(path).is_ok_and(|value| value.first() == Some(&b'1')))
-}
-
-/// What the kernel's refusal of a device means.
-fn explain(plan: &EndpointPlan, e: Error) -> Error {
-    match e.errno().map(Errno::from_raw_os_error) {
-        Some(Errno::EXIST) => e
-            .because(format_args!("the container has a device \"{}\" already", plan.interface))
-            .hint("choose another name for the interface"),
-        Some(Errno::XFULL) => e
-            .with_kind(Kind::Exhausted)
-            .because("the bridge has 1023 ports, which is the most that it can have")
-            .hint("create another network for further containers"),
-        _ => e,
-    }
 }
 
 /// Whether a device may have this name: at most 15 bytes, no character that ends a name elsewhere or is a pattern.

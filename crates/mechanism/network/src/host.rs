@@ -3,6 +3,7 @@
 use crate::address::{Route, link_local};
 use crate::channel::Channel;
 use crate::route::{Device, LOOPBACK, Link};
+use crate::settle::Settled;
 use crate::sysctl::{self, Families};
 use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, macvlan};
 use rustix::fd::BorrowedFd;
@@ -178,13 +179,14 @@ impl Host {
         }
         let mut batch = self.route.batch();
         batch.enslave(link.index, parent, bridge.index);
-        self.route.transact(&batch).map(drop).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
+        self.route.transact(&batch).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
             Some(Errno::OPNOTSUPP | Errno::INVAL) => {
                 e.hint("wireless and loopback devices cannot be ports of a bridge")
             }
             Some(Errno::BUSY) => e.with_kind(Kind::InUse).hint("macvlan or ipvlan devices stand on it"),
             _ => e,
-        })
+        })?;
+        self.route.settle(Settled { devices: &[], wired: &[link.index], addresses: &[] })
     }
 
     /// Removes a network's bridge and rules unless a device is connected, its `parent` apart; with the last network's

@@ -8,7 +8,7 @@ use crate::testing::{command, in_new_namespace};
 use crate::*;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
@@ -102,6 +102,15 @@ fn network(bridge: &str, subnets: &[&str]) -> Network {
         subnets: subnets.iter().map(subnet).collect(),
         ..Network::new(bridge, &"0".repeat(64), Driver::Bridge)
     }
+}
+
+mod endpoints;
+mod families;
+
+/// A cable from the calling thread's namespace to another.
+fn wire(here: &str, there: &str, netns: &OwnedFd) {
+    let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
+    command(&["ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", &path]);
 }
 
 fn at<T>(netns: &OwnedFd, work: impl FnOnce() -> T) -> T {
