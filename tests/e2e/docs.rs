@@ -18,6 +18,12 @@ fn a_container_taken_apart() {
 }
 
 #[test]
+fn networking() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    tare_tests::docs::check_on_a_lan(&root.join("docs/guide/networking.md"));
+}
+
+#[test]
 fn oci_runtime() {
     document("docs/guide/oci-runtime.md");
     // podman leaves the groups above those of its containers. Where another podman has one in them, they stay.

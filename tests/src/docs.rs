@@ -47,12 +47,42 @@ struct Example {
 /// # Panics
 /// If one fails or prints something else; the message has both, with the document's line.
 pub fn check(path: &Path) {
+    check_after(path, "");
+}
+
+/// The same on a host of its own: a network namespace with the device eth0 (192.0.2.1, 2001:db8::1), and behind it, in another, a
+/// neighbour (192.0.2.2, 2001:db8::2).
+///
+/// # Panics
+/// As [`check`].
+pub fn check_on_a_lan(path: &Path) {
+    let neighbour = crate::unique("tare-doc-");
+    let lan = LAN.replace("NEIGHBOUR", &neighbour);
+    check_after(path, &lan);
+}
+
+/// Ends with the shell in a namespace of its own; the neighbour's is held by a process, which ends with the shell.
+const LAN: &str = r#"
+if [ -z "${LAN_IS_THERE-}" ]; then LAN_IS_THERE=yes exec unshare --net --mount --propagation private bash "$0"; fi
+mkdir -p /run/netns && mount -t tmpfs none /run/netns
+{ ip netns add NEIGHBOUR
+ip link set lo up
+ip link add eth0 type veth peer name eth0 netns NEIGHBOUR
+sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+ip netns exec NEIGHBOUR sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+ip address add 192.0.2.1/24 dev eth0 && ip address add 2001:db8::1/64 dev eth0
+ip -n NEIGHBOUR address add 192.0.2.2/24 dev eth0 && ip -n NEIGHBOUR address add 2001:db8::2/64 dev eth0
+ip link set eth0 up && ip -n NEIGHBOUR link set eth0 up && ip -n NEIGHBOUR link set lo up
+ip route add default via 192.0.2.2; } >&2 || exit 1
+"#;
+
+fn check_after(path: &Path, prelude: &str) {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let all = examples(&text);
     assert!(!all.is_empty(), "{} has no examples", path.display());
     let here = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
     let examples: Vec<Example> = all.into_iter().filter(|e| e.cgroups.as_deref().is_none_or(|c| c == here)).collect();
-    let outputs = run(&examples);
+    let outputs = run(&examples, prelude);
     for (example, output) in examples.iter().zip(outputs.iter().map(Some).chain(std::iter::repeat(None))) {
         let place = format!("{}:{}: $ {}", path.display(), example.line, example.command);
         let Some((printed, code)) = output else { panic!("{place}\nwas not reached") };
@@ -96,12 +126,12 @@ fn cgroups(line: &str) -> Option<String> {
 }
 
 /// What each command printed, and its exit code; fewer if the shell ended early.
-fn run(examples: &[Example]) -> Vec<(String, i32)> {
+fn run(examples: &[Example], prelude: &str) -> Vec<(String, i32)> {
     let host = Host::new();
     let script: String =
         examples.iter().map(|e| format!("printf '{NOTE}'\n{}\nprintf '{NOTE}%s' $?\n", e.command)).collect();
     let (file, dir, bin) = (host.scratch("session.sh"), host.scratch("session"), host.scratch("bin"));
-    std::fs::write(&file, format!("exec 2>&1\n{script}")).unwrap();
+    std::fs::write(&file, format!("{prelude}exec 2>&1\n{script}")).unwrap();
     std::fs::create_dir(&dir).unwrap();
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(binary(), bin.join("tare")).unwrap();
