@@ -206,12 +206,13 @@ impl Engine {
             } else {
                 None
             };
-            tare_network::resolv_conf(upstream.as_deref().unwrap_or(&resolv))
+            tare_network::ResolvConf { servers: tare_network::NameServers::Reachable, search: &[], options: &[] }
+                .text(upstream.as_deref().unwrap_or(&resolv))
         };
         let hosts = if host_network {
             host_text("/etc/hosts")
         } else {
-            tare_network::hosts_file(own, &[&record.hostname], &[])
+            tare_network::hosts_file(own.as_slice(), &[&record.hostname], &[])
         };
         let hostname = tare_network::hostname_file(&record.hostname);
         for (name, text) in [("resolv.conf", resolv), ("hosts", hosts), ("hostname", hostname)] {

@@ -63,7 +63,9 @@ pub use bridge::{BridgePlan, BridgeRemoval, BridgeReport, Setting};
 pub use connect::check_interface;
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointKind, EndpointPlan};
-pub use files::{HostsEntry, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only, resolv_conf};
+pub use files::{
+    HostsEntry, NameServers, ResolvConf, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only,
+};
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
 pub use host::{Host, counters, loopback_up};
 pub use macvlan::{IpvlanMode, MacvlanMode};

@@ -151,16 +151,13 @@ impl Relay {
         Ok(Relayed(Which::Datagram, key))
     }
 
-    /// Carries nothing more for this port, and closes what is open.
+    /// Takes no more connections and datagrams for this port. Connections that are open go on.
     pub fn remove(&mut self, port: Relayed) {
         match port {
             Relayed(Which::Stream, key) => {
                 self.unlisten(key);
                 self.paused.retain(|(paused, _)| *paused != key);
                 self.listeners.remove(key);
-                let open: Vec<u64> =
-                    self.pairs.iter().filter(|(_, pair)| pair.listener == key).map(|(key, _)| key).collect();
-                open.into_iter().for_each(|key| self.reset(key));
             }
             Relayed(Which::Datagram, key) => self.datagrams.remove(&self.epoll, key),
         }
