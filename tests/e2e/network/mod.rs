@@ -7,4 +7,5 @@ mod commands;
 mod drivers;
 mod firewall;
 mod isolation;
+mod live;
 mod publish;

@@ -41,6 +41,7 @@ mod message;
 #[expect(dead_code, reason = "documents are the runtime's; bytes are spoilt here")]
 mod mutate;
 mod nft;
+mod own_addresses;
 mod phys;
 mod policy;
 mod ports;

@@ -1,0 +1,102 @@
+//! What changes while a container runs: ports, networks; and what is restored when others take it away.
+
+use std::time::Duration;
+use tare_tests::lan::{HOST, Lan, fetch};
+use tare_tests::{Running, eventually};
+
+/// A connection from outside that says `one`, and later, when told so by the file, `two`.
+fn talking(lan: &Lan, port: u16, go_on: &std::path::Path) -> Running {
+    let script =
+        "(echo one; while [ ! -e \"$0\" ]; do sleep 0.05; done; echo two; sleep 0.3) | busybox nc \"$1\" \"$2\"";
+    let mut command = lan.outside.command(&["sh", "-c", script]);
+    let talking = Running::start(command.arg(go_on).args([HOST, &port.to_string()]), None);
+    let said = || talking.printed().0.contains("one");
+    assert!(eventually(Duration::from_secs(5), said), "no echo: {:?}", talking.printed());
+    talking
+}
+
+#[test]
+fn ports_are_published_and_withdrawn_while_the_container_runs() {
+    let lan = Lan::new();
+    lan.web("web", &["-p", "8080:80"]);
+    lan.ok(&["exec", "-d", "web", "nc", "-ll", "-p", "7", "-e", "cat"]);
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8081")), None);
+    let added = lan.ok(&["port", "add", "web", "8081:80", "127.0.0.1:8082:80", "7007:7"]);
+    assert!(added.contains("80/tcp -> 0.0.0.0:8081") && added.contains("80/tcp -> 127.0.0.1:8082"), "{added}");
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8081")).as_deref(), Some("web"));
+    assert_eq!(fetch(&lan.inside, "127.0.0.1:8081").as_deref(), Some("web"));
+    assert_eq!(fetch(&lan.inside, "127.0.0.1:8082").as_deref(), Some("web"));
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8082")), None);
+    // A connection through a port outlives it.
+    let go_on = lan.host.scratch("go-on");
+    let talking = talking(&lan, 7007, &go_on);
+    lan.ok(&["port", "rm", "web", "8081:80", "7007:7"]);
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8081")), None);
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8080")).as_deref(), Some("web"));
+    std::fs::write(&go_on, "").unwrap();
+    assert!(eventually(Duration::from_secs(5), || talking.printed().0.contains("two")), "{:?}", talking.printed());
+    // The host's port is another's at once.
+    let other = lan.inside.on(&["timeout", "0.2", "busybox", "nc", "-l", "-p", "8081"]);
+    assert_eq!(other.code, 124, "{}", other.stderr);
+    let listed = lan.ok(&["port", "web"]);
+    assert!(listed.contains("8080") && listed.contains("8082") && !listed.contains("8081"), "{listed}");
+    // The next start has what this one has now.
+    lan.ok(&["stop", "-t", "0", "web"]);
+    lan.ok(&["start", "web"]);
+    assert_eq!(lan.ok(&["port", "web"]), listed);
+    let up = || fetch(&lan.inside, "127.0.0.1:8082").as_deref() == Some("web");
+    assert!(eventually(Duration::from_secs(5), up));
+}
+
+#[test]
+fn a_port_that_cannot_be_had_changes_nothing() {
+    let lan = Lan::new();
+    lan.web("web", &[]);
+    lan.web("other", &["-p", "8081:80"]);
+    let refused = lan.fails(&["port", "add", "web", "8080:80", "8081:80"], 1);
+    assert!(refused.contains("container other has published the host's port"), "{refused}");
+    assert_eq!(lan.ok(&["port", "web"]), "");
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8080")), None);
+    assert_eq!(fetch(&lan.outside, &format!("{HOST}:8081")).as_deref(), Some("other"));
+    let unknown = lan.fails(&["port", "rm", "web", "9:9"], 1);
+    assert!(unknown.contains("9:9/tcp is not published") && unknown.contains("tare port web"), "{unknown}");
+    // Of a container that does not run, only its description changes.
+    lan.ok(&["stop", "-t", "0", "web"]);
+    lan.ok(&["port", "add", "web", "8080:80"]);
+    lan.ok(&["start", "web"]);
+    assert!(eventually(Duration::from_secs(5), || fetch(&lan.outside, &format!("{HOST}:8080")).is_some()));
+    lan.ok(&["stop", "-t", "0", "web"]);
+    lan.ok(&["port", "rm", "web", "80"]);
+    lan.ok(&["start", "web"]);
+    assert_eq!(lan.ok(&["port", "web"]), "");
+}
+
+#[test]
+fn a_container_that_does_not_read_its_input_is_changed_all_the_same() {
+    let lan = Lan::new();
+    lan.ok(&["run", "-d", "-i", "--name", "deaf", "busybox", "sh", "-c", "exec httpd -f -p 80 -h /bin"]);
+    // More than a pipe holds: the supervisor has input that it cannot write, and an attached client waits.
+    let mut attach = lan.command(&["attach", "--sig-proxy=false", "deaf"]);
+    let _attached = Running::start(&mut attach, Some(&vec![b'x'; 1 << 20]));
+    std::thread::sleep(Duration::from_millis(300));
+    let added = lan.ok(&["port", "add", "deaf", "8080:80"]);
+    assert!(added.contains("8080"), "{added}");
+}
+
+#[test]
+fn reload_restores_what_was_flushed_even_without_the_supervisors_help() {
+    let lan = Lan::new();
+    lan.web("one", &["-p", "8080:80"]);
+    lan.web("two", &["-p", "8081:80"]);
+    let pid = lan.ok(&["inspect", "-f", "{{.State.SupervisorPid}}", "two"]);
+    let reached = || [8080, 8081].map(|p| fetch(&lan.outside, &format!("{HOST}:{p}")).is_some());
+    assert_eq!(reached(), [true, true]);
+    lan.inside.ok(&["kill", "-STOP", &pid]);
+    lan.inside.ok(&["nft", "flush", "ruleset"]);
+    lan.ok(&["network", "reload"]);
+    assert_eq!(reached(), [true, true]);
+    lan.inside.ok(&["kill", "-CONT", &pid]);
+    assert_eq!(lan.ok(&["network", "reload", "one"]), lan.ok(&["network", "reload", "one"]));
+    let unknown = lan.fails(&["network", "reload", "three"], 1);
+    assert!(unknown.contains("no such container"), "{unknown}");
+}
