@@ -71,9 +71,20 @@ impl Engine {
         self.take_back(of, namespace, PATIENCE).unwrap_or_else(|e| vec![e])
     }
 
-    /// Whether a container has a device of the host.
-    pub(crate) fn has_devices(&self, container: &str) -> bool {
-        self.loans().iter().any(|loan| loan.container == container)
+    /// Takes back one device of a container that goes on running.
+    ///
+    /// # Errors
+    /// As [`Host::give_back`].
+    pub(crate) fn take_device_back(
+        &self,
+        container: &str,
+        device: Option<&LentDevice>,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let Some(device) = device else { return Ok(()) };
+        let this = |loan: &Loan| loan.container == container && loan.device.name == device.name;
+        let failures = self.take_back(this, Some(namespace), Duration::ZERO)?;
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Makes those devices what they were that the kernel returned after everybody was killed.

@@ -102,7 +102,8 @@ impl Engine {
         let records = self.dirs(id).run.join(NAMES);
         let Ok(entries) = std::fs::read_dir(&records) else { return Ok(0) };
         let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-        names.map(|name| detach(&records, &name).map(|()| 1)).fold(Ok(0), |sum, one| Ok(sum? + one?))
+        let results: Vec<_> = names.map(|name| detach(&records, &name).map(|()| 1)).collect();
+        results.into_iter().sum()
     }
 }
 
@@ -178,8 +179,7 @@ fn detach(records: &Path, name: &str) -> Result<()> {
     let identity = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
     let path = Path::new(DIRECTORY).join(name);
     let fail = |e: Errno| Error::io("take away network namespace's name", path.display(), e);
-    loop {
-        let Ok(stat) = rustix::fs::stat(&path) else { break };
+    while let Ok(stat) = rustix::fs::stat(&path) {
         let bound = identity == Some(Identity::of(&stat));
         // Made, and whoever made it was killed before the namespace was bound.
         let bare = stat.st_size == 0 && stat.st_mode & 0o7777 == 0 && is_plain(&stat);

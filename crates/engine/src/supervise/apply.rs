@@ -8,7 +8,7 @@ use crate::network;
 use crate::record::{Dirs, Status};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use tare_model::{Error, Kind, Result};
+use tare_model::{Context, Error, Kind, Result};
 use tare_network::{Endpoint, EndpointKind, Host, PortMapping, reserve_ports};
 
 /// What one change has at hand.
@@ -38,7 +38,7 @@ impl Live<'_> {
 
     pub(super) fn connect(&mut self, wanted: &Connect) -> Result<()> {
         let mut scene = self.scene()?;
-        let plan = &wanted.plan;
+        let mut plan = wanted.plan.clone();
         if scene.status.endpoints.iter().any(|e| e.network == plan.network) {
             return Err(Error::new(Kind::AlreadyExists, "connect to network", "").because("it is connected already"));
         }
@@ -46,17 +46,23 @@ impl Live<'_> {
         if let Some(bridge) = &wanted.bridge {
             scene.host.ensure_bridge(bridge)?;
         }
+        self.engine.lend(&self.id, &mut plan)?;
         scene.status.bridges.extend(wanted.bridge.clone());
         scene.status.endpoints.push(Endpoint { gateways: Vec::new(), ports: Vec::new(), ..plan.endpoint() });
         scene.write()?;
         self.engine.fault("connect-intent")?;
-        if let Err(e) = scene.host.connect(plan, scene.netns.as_fd()) {
+        if let Err(e) = scene.host.connect(&plan, scene.netns.as_fd()) {
+            let _ = self.engine.take_device_back(&self.id, plan.lent.as_ref(), scene.netns.as_fd());
             scene.status.endpoints.pop();
             let _ = scene.write();
             return Err(e);
         }
+        if plan.lent.is_some() {
+            self.namespace = Some(scene.netns.try_clone().during("duplicate", "network namespace")?);
+        }
         if let Err(e) = self.engine.fault("connected").and_then(|()| scene.take_shape(&wanted.then)) {
             let _ = scene.remove(&plan.network, &before);
+            let _ = self.engine.take_device_back(&self.id, plan.lent.as_ref(), scene.netns.as_fd());
             return Err(e);
         }
         scene.write()
@@ -65,7 +71,9 @@ impl Live<'_> {
     pub(super) fn disconnect(&mut self, id: &str, then: &Shape) -> Result<()> {
         let mut scene = self.scene()?;
         self.engine.fault("disconnect")?;
-        scene.remove(id, then)
+        let lent = scene.status.endpoints.iter().find(|e| e.network == id).and_then(|e| e.lent.clone());
+        scene.remove(id, then)?;
+        self.engine.take_device_back(&self.id, lent.as_ref(), scene.netns.as_fd())
     }
 
     pub(super) fn publish(&mut self, wanted: &[PortMapping]) -> Result<Vec<PortMapping>> {

@@ -76,11 +76,13 @@ pub(super) struct Live<'a> {
     pub(super) id: String,
     /// The sockets that reserve the published ports.
     pub(super) ports: Vec<(PortMapping, OwnedFd)>,
+    /// The container's network namespace, if a device of the host is in it: see [`crate::loan`].
+    pub(super) namespace: Option<OwnedFd>,
 }
 
 impl<'a> Live<'a> {
     pub(super) fn new(engine: &'a Engine, id: &str, ports: Vec<(PortMapping, OwnedFd)>) -> Self {
-        Live { engine, id: id.to_owned(), ports }
+        Live { engine, id: id.to_owned(), ports, namespace: None }
     }
 
     /// Acts on a request, the JSON of [`Request`]; the JSON of `Result<Done>`.

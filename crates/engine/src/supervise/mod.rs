@@ -100,7 +100,6 @@ pub fn supervise(handover: &str) -> Result<()> {
         }
     };
     let lock = adopt(handover.lock)?;
-    let namespace = optional(handover.namespace)?;
     let sockets = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     // One for each port, in the same order.
     let published = dirs.status()?.unwrap_or_default().ports;
@@ -124,8 +123,10 @@ pub fn supervise(handover: &str) -> Result<()> {
         stop_timeout: Duration::from_secs(handover.stop_timeout.into()),
         kill_at: None,
     };
+    supervisor.live.namespace = optional(handover.namespace)?;
     let status = supervisor.watch();
     let ports = supervisor.live.let_go();
+    let namespace = supervisor.live.namespace.take();
     engine.finish(&handover.id, status, Held { lock, ports, namespace }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());

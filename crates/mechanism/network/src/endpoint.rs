@@ -105,8 +105,12 @@ impl EndpointPlan {
             gateways = nets.iter().map(any).collect();
         }
         gateways.retain(|_| !network.internal);
-        // Of these two kinds the device below decides.
-        let own_mac = matches!(kind, EndpointKind::Bridge { .. } | EndpointKind::Macvlan { .. });
+        // Of the other kinds the device below decides.
+        let own_mac = match kind {
+            EndpointKind::Bridge { .. } => true,
+            EndpointKind::Macvlan { mode, .. } => mode != MacvlanMode::Passthru,
+            EndpointKind::Ipvlan { .. } | EndpointKind::Phys { .. } => false,
+        };
         Ok(EndpointPlan {
             network: network.id.clone(),
             kind,

@@ -234,20 +234,4 @@ pub(crate) fn parent_down(parent: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_are_read_and_shown() {
-        for text in ["bridge", "private", "vepa", "passthru"] {
-            assert_eq!(text.parse::<MacvlanMode>().unwrap().to_string(), text);
-        }
-        for text in ["l2", "l3", "l3s"] {
-            assert_eq!(text.parse::<IpvlanMode>().unwrap().to_string(), text);
-        }
-        let wrong = "l4".parse::<IpvlanMode>().unwrap_err();
-        assert_eq!(wrong.kind(), Kind::Invalid);
-        assert!(wrong.first_hint().unwrap().contains("l3s"));
-        assert!("l2".parse::<MacvlanMode>().is_err());
-    }
-}
+mod tests;

@@ -74,7 +74,7 @@ fn each_direction_has_its_own_limit_and_the_container_cannot_lift_it() {
         assert!(command(&["tc", "qdisc", "show", "dev", LINK]).contains("qdisc tbf 1: root refcnt"));
         // Whatever it does with its own end.
         at(&netns, || {
-            drop(std::process::Command::new("tc").args(["qdisc", "del", "dev", "eth0", "root"]).output());
+            command(&["tc", "qdisc", "replace", "dev", "eth0", "root", "pfifo"]);
             command(&["ip", "link", "set", "eth0", "txqueuelen", "10000"]);
         });
         let (to, from) = rates(&netns);
