@@ -7,5 +7,6 @@ mod commands;
 mod drivers;
 mod firewall;
 mod isolation;
+mod limits;
 mod live;
 mod publish;
