@@ -439,7 +439,7 @@ impl Engine {
                 stderr: optional(&running.ends.stderr)?,
                 master: optional(&running.master)?,
                 client: client.map(keep).transpose()?,
-                ports: prepared.ports.sockets.iter().map(keep).collect::<Result<_>>()?,
+                ports: prepared.ports.sockets.iter().map(|socket| keep(&socket.fd)).collect::<Result<_>>()?,
                 namespace: optional(&prepared.namespace)?,
                 stop_signal: prepared.record.stop_signal,
                 stop_timeout: prepared.record.request.stop_timeout.unwrap_or(10),

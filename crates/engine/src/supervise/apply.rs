@@ -95,7 +95,7 @@ impl Live<'_> {
             let _ = scene.write();
             return Err(e);
         }
-        self.ports.extend(taken.ports.iter().copied().zip(taken.sockets));
+        self.ports.extend(taken.sockets.into_iter().map(|socket| (socket.port, socket.fd)));
         Ok(taken.ports)
     }
 

@@ -6,7 +6,9 @@
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send, socket_with,
+};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::io;
 
@@ -60,6 +62,14 @@ impl Socket {
     /// Opens a socket in the network namespace `netns`; see [`in_network_namespace`].
     pub fn open_in(netns: BorrowedFd<'_>, protocol: Protocol) -> io::Result<Socket> {
         in_network_namespace(netns, || Socket::open(protocol))?
+    }
+
+    /// Also receives what the kernel tells the members of `group`, 1 to 32, such as `NFNLGRP_NFTABLES`. Once for a
+    /// socket, before it sends. [`Socket::receive`] then fails with ENOBUFS when more was told than the queue holds.
+    pub fn subscribe(&self, group: u32) -> io::Result<()> {
+        let mask = group.checked_sub(1).and_then(|bit| 1_u32.checked_shl(bit)).ok_or(io::ErrorKind::InvalidInput)?;
+        // Port 0: the kernel chooses one. A member without a port would be told nothing.
+        Ok(bind(&self.0, &netlink::SocketAddrNetlink::new(0, mask))?)
     }
 
     /// Sends one datagram of messages to the kernel, which has acted on all of them when this returns.

@@ -1,5 +1,6 @@
 //! Local sockets: who is at the other end; and what any socket is good for, the switch of a network interface.
 
+use crate::seccomp::SockFilter;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use std::io;
 
@@ -37,4 +38,38 @@ pub fn interface_up(name: &str) -> io::Result<()> {
     // SAFETY: the kernel reads `request`, which outlives the call.
     let r = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw mut request) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts a classic BPF program before a socket's receive queue (SO_ATTACH_FILTER): what it returns is how many bytes of
+/// a packet are kept, 0 drops it. Where the packet begins depends on the socket; see socket(7).
+///
+/// # Errors
+/// As setsockopt(2); EINVAL for a program that the kernel does not accept.
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[SockFilter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `filter` names `len` instructions of the layout of struct sock_filter, which the kernel copies and only
+    // reads; both outlive the call.
+    let r = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Reads an option whose value is `value` in its full length; the kernel reads it first and then overwrites it. Returns
+/// how many bytes are valid. For options that the caller knows to be plain bytes.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn bytes_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: &mut [u8]) -> io::Result<usize> {
+    let mut size = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel reads and writes at most `size` bytes of `value`, which is exclusively borrowed and as long.
+    let r = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut size) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(size as usize) }
 }

@@ -9,6 +9,12 @@ use tare_model::{Context as _, Error, Kind, Result};
 
 /// Dumps are made in pieces of at most this size (`netlink_dump`).
 const BUFFER: usize = 32 * 1024;
+/// The upper half of the sequence numbers of all our requests: by it what we changed can be told from what others did.
+pub(crate) const OUR_SEQUENCES: u16 = 0x7a72;
+const FIRST_SEQUENCE: u32 = (OUR_SEQUENCES as u32) << 16;
+/// From here on numbers begin anew, so that those of one batch all have that upper half.
+const LAST_SEQUENCE: u32 = FIRST_SEQUENCE | 0x7fff;
+
 /// How often a dump is repeated that was interrupted by changes.
 const ATTEMPTS: usize = 20;
 
@@ -18,6 +24,8 @@ pub(crate) struct Batch {
     pub(crate) writer: Writer,
     pub(crate) pending: Vec<Pending>,
     sequence: u32,
+    /// Where the last request begins.
+    last: usize,
 }
 
 /// A request whose outcome is awaited.
@@ -29,6 +37,8 @@ pub(crate) struct Pending {
     object: String,
     /// Error numbers that mean success here.
     fine: &'static [Errno],
+    /// Success is told as well, not only failure.
+    answered: bool,
 }
 
 /// One request of a [`Batch`], and what is said if it fails.
@@ -46,14 +56,30 @@ pub(crate) struct Request<'a> {
 impl Batch {
     /// Adds a request whose outcome is awaited.
     pub(crate) fn add(&mut self, request: &Request<'_>, fill: impl FnOnce(&mut Attributes<'_>)) {
-        let flags = message::REQUEST | message::ACK | request.flags;
+        self.add_quiet(request, fill);
+        self.answer_last();
+    }
+
+    /// Adds a request that is answered only when it fails. In a transaction of many requests the answers could fill the
+    /// socket's receive buffer; there one answer, to the last request, says that all of it succeeded.
+    pub(crate) fn add_quiet(&mut self, request: &Request<'_>, fill: impl FnOnce(&mut Attributes<'_>)) {
         self.pending.push(Pending {
             sequence: self.sequence,
             step: request.step,
             object: request.object.to_owned(),
             fine: request.fine,
+            answered: false,
         });
-        self.add_unanswered(request.kind, flags, request.header, fill);
+        self.last = self.writer.bytes.len();
+        self.add_unanswered(request.kind, message::REQUEST | request.flags, request.header, fill);
+    }
+
+    /// Asks for the outcome of the last request.
+    pub(crate) fn answer_last(&mut self) {
+        if let Some(pending) = self.pending.last_mut() {
+            pending.answered = true;
+            self.writer.add_flags(self.last, message::ACK);
+        }
     }
 
     /// Adds a message of which nothing is expected.
@@ -102,12 +128,13 @@ impl Channel {
             None => Socket::open(protocol),
         };
         let socket = socket.during("open netlink socket", format_args!("{protocol:?}"))?;
-        Ok(Channel { socket, buffer: vec![0; BUFFER], sequence: 1 })
+        Ok(Channel { socket, buffer: vec![0; BUFFER], sequence: FIRST_SEQUENCE })
     }
 
     /// An empty batch with fresh sequence numbers.
     pub(crate) fn batch(&self) -> Batch {
-        Batch { writer: Writer::new(), pending: Vec::new(), sequence: self.sequence }
+        let sequence = if self.sequence > LAST_SEQUENCE { FIRST_SEQUENCE } else { self.sequence };
+        Batch { writer: Writer::new(), pending: Vec::new(), sequence, last: 0 }
     }
 
     /// Sends `batch` and reads until every outcome is known. The first failure is returned.
@@ -125,7 +152,7 @@ impl Channel {
         };
         self.socket.send(&batch.writer.bytes).map_err(describe)?;
         let mut answers = Answers::default();
-        let mut open = batch.pending.len();
+        let mut open = batch.pending.iter().filter(|p| p.answered).count();
         let mut failure = None;
         while open > 0 {
             let Some(length) = self.socket.receive(&mut self.buffer).map_err(describe)? else { break };
@@ -138,7 +165,7 @@ impl Channel {
                     continue;
                 }
                 let index = batch.pending.iter().position(|p| p.sequence == m.sequence);
-                open -= usize::from(index.is_some());
+                open -= usize::from(index.is_some_and(|i| batch.pending[i].answered));
                 let (number, words) = m.status().unwrap_or((0, None));
                 let Some(errno) = (number != 0).then(|| Errno::from_raw_os_error(number)) else { continue };
                 match index {

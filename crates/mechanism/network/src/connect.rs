@@ -9,9 +9,9 @@
 
 use crate::address::{NewRoute, link_local};
 use crate::channel::Channel;
+use crate::element::Element;
 use crate::host::{Host, missing};
 use crate::macvlan::Shared;
-use crate::nft::Element;
 use crate::phys::Inside;
 use crate::route::{Device, LOOPBACK, Link, PortBehaviour};
 use crate::settle::Settled;
@@ -157,6 +157,7 @@ impl Host {
             return Ok(());
         }
         self.nft.add_elements(&endpoint.table, &elements)?;
+        self.nft.forget_flows(ports)?;
         if matches!(endpoint.kind, EndpointKind::Bridge { .. }) && bridged_packets_are_filtered() {
             let mut batch = self.route.batch();
             let behaviour = PortBehaviour { hairpin: true, isolated: false };
@@ -184,7 +185,11 @@ impl Host {
     /// are left alone.
     pub fn unpublish(&mut self, endpoint: &Endpoint, ports: &[PortMapping]) -> Result<()> {
         let elements = Element::of(ports, &endpoint.addresses);
-        if elements.is_empty() { Ok(()) } else { self.nft.delete_elements(&endpoint.table, &elements) }
+        if elements.is_empty() {
+            return Ok(());
+        }
+        self.nft.delete_elements(&endpoint.table, &elements)?;
+        self.nft.forget_flows(ports).map(drop)
     }
 
     /// Takes a container off a network: withdraws its ports and what limited it, gives a lent device back. Goes on past

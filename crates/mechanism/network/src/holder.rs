@@ -4,8 +4,10 @@
 
 use crate::channel::{Channel, Request};
 use crate::message::array;
+use crate::ports::Transport;
+use crate::reservation::SCTP_NAME;
 use rustix::fs::readlink;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use tare_kernel::netlink::Protocol;
 use tare_model::Result;
@@ -13,28 +15,35 @@ use tare_model::Result;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-const IPPROTO_TCP: u8 = 6;
 /// `TCPF_LISTEN`, and `TCPF_BOUND_INACTIVE` (since 6.8) for sockets that are bound only, such as reservations.
-const STATES: u32 = 1 << 10 | 1 << 13;
+const TCP_STATES: u32 = 1 << 10 | 1 << 13;
 
-/// Name and pid of a process that holds `address`, as in `nginx (pid 123)`. `None` where it cannot be found.
-pub(crate) fn of(address: SocketAddr) -> Option<String> {
-    [AF_INET, AF_INET6].into_iter().find_map(|family| {
-        let sockets = sockets(family, address.port()).ok()?;
-        let overlaps =
-            |a: &Ipv4Addr| a.is_unspecified() || address.ip().is_unspecified() || IpAddr::V4(*a) == address.ip();
+/// Name and pid of a process that holds `address`, as in `nginx (pid 123)`; with `both`, that port of the other family
+/// as well. `None` where it cannot be found.
+pub(crate) fn of(address: SocketAddr, both: bool, transport: Transport) -> Option<String> {
+    let wanted = address.ip();
+    let overlaps = |a: &IpAddr| {
+        // A socket on `::` takes IPv4 as well, unless it was told not to.
+        let any6 = *a == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let family = a.is_ipv4() == wanted.is_ipv4();
+        both || any6 || family && (a.is_unspecified() || wanted.is_unspecified() || *a == wanted)
+    };
+    let found = [AF_INET, AF_INET6].into_iter().find_map(|family| {
+        let sockets = sockets(family, transport, address.port()).ok()?;
         sockets.iter().filter(|(a, _)| overlaps(a)).find_map(|(_, inode)| process_with(*inode))
-    })
+    });
+    found.or_else(|| sctp_by_name(address.port()).filter(|_| transport == Transport::Sctp))
 }
 
-/// Local address and inode of the TCP sockets with this local port; the IPv6 wildcard counts as the IPv4 one.
-fn sockets(family: u8, port: u16) -> Result<Vec<(Ipv4Addr, u32)>> {
+/// Local address and inode of the sockets with this local port; IPv4 addresses written as IPv6 are IPv4 ones.
+fn sockets(family: u8, transport: Transport, port: u16) -> Result<Vec<(IpAddr, u32)>> {
     let mut channel = Channel::open(Protocol::SockDiag, None)?;
     // struct inet_diag_req_v2: family, protocol, ext, pad, states, then struct inet_diag_sockid from the source port on
     let mut header = [0; 56];
     header[0] = family;
-    header[1] = IPPROTO_TCP;
-    header[4..8].copy_from_slice(&STATES.to_ne_bytes());
+    header[1] = transport.number();
+    let states = if transport == Transport::Tcp { TCP_STATES } else { u32::MAX };
+    header[4..8].copy_from_slice(&states.to_ne_bytes());
     header[8..10].copy_from_slice(&port.to_be_bytes());
     let step = "list sockets";
     let request = Request { kind: SOCK_DIAG_BY_FAMILY, flags: 0, header: &header, step, object: "", fine: &[] };
@@ -42,16 +51,26 @@ fn sockets(family: u8, port: u16) -> Result<Vec<(Ipv4Addr, u32)>> {
 }
 
 /// Reads `struct inet_diag_msg`.
-fn parse(body: &[u8], family: u8, port: u16) -> Option<(Ipv4Addr, u32)> {
+fn parse(body: &[u8], family: u8, port: u16) -> Option<(IpAddr, u32)> {
     let inode = u32::from_ne_bytes(array(body, 68)?);
     let address = match family {
-        AF_INET => Ipv4Addr::from(array::<4>(body, 8)?),
-        _ => {
-            let v6 = std::net::Ipv6Addr::from(array::<16>(body, 8)?);
-            if v6.is_unspecified() { Ipv4Addr::UNSPECIFIED } else { v6.to_ipv4_mapped()? }
-        }
+        AF_INET => IpAddr::from(array::<4>(body, 8)?),
+        _ => IpAddr::from(array::<16>(body, 8)?).to_canonical(),
     };
     (u16::from_be_bytes(array(body, 4)?) == port).then_some((address, inode))
+}
+
+/// Where a port is kept by a name: see [`crate::reservation`].
+fn sctp_by_name(port: u16) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/unix").ok()?;
+    let name = format!("@{SCTP_NAME}{port}");
+    let mut words = table.lines().map(str::split_ascii_whitespace);
+    // Number, references, protocol, flags, type, state, inode, path.
+    let inode = words.find_map(|mut w| {
+        let inode = w.nth(6)?;
+        (w.next()? == name).then_some(inode)
+    })?;
+    process_with(inode.parse().ok()?)
 }
 
 fn process_with(inode: u32) -> Option<String> {
@@ -75,17 +94,24 @@ fn process_with(inode: u32) -> Option<String> {
 mod tests {
     use super::*;
     use crate::testing::in_new_namespace;
-    use std::net::{SocketAddrV4, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
     #[test]
     fn a_listener_is_found_under_both_families() {
         in_new_namespace(|_| {
             let me = format!("(pid {})", std::process::id());
+            let of = |ip: IpAddr, port, transport| of(SocketAddr::new(ip, port), false, transport);
             let v4 = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            assert_eq!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, v4).into()), None, "the listener is closed");
+            assert_eq!(of(Ipv4Addr::LOCALHOST.into(), v4, Transport::Tcp), None, "the listener is closed");
             let v6 = TcpListener::bind("[::]:0").unwrap();
             let port = v6.local_addr().unwrap().port();
-            assert!(of(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()).unwrap().ends_with(&me));
+            assert!(of(Ipv4Addr::LOCALHOST.into(), port, Transport::Tcp).unwrap().ends_with(&me));
+            assert!(of(Ipv6Addr::LOCALHOST.into(), port, Transport::Tcp).unwrap().ends_with(&me));
+            assert_eq!(of(Ipv6Addr::LOCALHOST.into(), port, Transport::Udp), None);
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let port = udp.local_addr().unwrap().port();
+            assert!(of(Ipv4Addr::UNSPECIFIED.into(), port, Transport::Udp).unwrap().ends_with(&me));
+            assert_eq!(of(Ipv4Addr::new(127, 0, 0, 2).into(), port, Transport::Udp), None);
         });
     }
 
@@ -94,8 +120,8 @@ mod tests {
         let mut body = vec![0; 72];
         body[4..6].copy_from_slice(&80_u16.to_be_bytes());
         body[68..72].copy_from_slice(&7_u32.to_ne_bytes());
-        assert_eq!(parse(&body, AF_INET, 80), Some((Ipv4Addr::UNSPECIFIED, 7)));
-        assert_eq!(parse(&body, AF_INET6, 80), Some((Ipv4Addr::UNSPECIFIED, 7)));
+        assert_eq!(parse(&body, AF_INET, 80), Some((Ipv4Addr::UNSPECIFIED.into(), 7)));
+        assert_eq!(parse(&body, AF_INET6, 80), Some((Ipv6Addr::UNSPECIFIED.into(), 7)));
         assert_eq!(parse(&body, AF_INET, 81), None);
         assert!((0..72).all(|cut| parse(&body[..cut], AF_INET, 80).is_none()));
     }

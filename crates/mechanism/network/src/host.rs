@@ -2,13 +2,15 @@
 
 use crate::address::{Route, link_local};
 use crate::channel::Channel;
+use crate::nft::Depth;
 use crate::route::{Device, LOOPBACK, Link};
 use crate::settle::Settled;
 use crate::sysctl::{self, Families};
-use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, macvlan};
+use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, Policy, macvlan};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::net::IpAddr;
+use std::slice::from_ref;
 use tare_kernel::netlink::Protocol;
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
@@ -107,7 +109,7 @@ impl Host {
         }
         self.bridges.retain(|known| known.name != bridge.name);
         self.bridges.push(bridge);
-        report.rules_written = self.nft.ensure_rules(&plan.table, &plan.policy)?;
+        report.rules_written = self.nft.ensure_rules(&plan.table, from_ref(&plan.policy), Depth::Fingerprint)?;
         // Last, when our own rules already decide what passes to the containers.
         let families = Families {
             v4: !plan.policy.internal && addresses.iter().any(|net| net.is_ipv4()),
@@ -207,9 +209,15 @@ impl Host {
             return Ok(BridgeRemoval::Used);
         }
         self.bridges.retain(|known| known.name != bridge);
-        let rules = self.nft.remove_rules(table, bridge);
+        let rules = self.nft.remove_network(table, bridge).map(drop);
         let link = if found.is_some() { self.delete_link(bridge) } else { Ok(()) };
         rules.and(link).map(|()| BridgeRemoval::Removed)
+    }
+
+    /// Looks closely at the rules of these networks of one root and writes what is missing of them: after others deleted
+    /// something. Whether there was.
+    pub fn restore_rules(&mut self, table: &str, networks: &[Policy]) -> Result<bool> {
+        self.nft.ensure_rules(table, networks, Depth::Rules)
     }
 
     /// Whether a device of this name exists.

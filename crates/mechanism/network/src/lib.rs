@@ -25,17 +25,22 @@ mod address;
 mod bridge;
 mod channel;
 mod connect;
+mod conntrack;
 mod counters;
 mod datagrams;
 mod default_route;
 pub mod dns;
+mod element;
 mod endpoint;
+mod expression;
 mod files;
 mod firewall;
 mod holder;
 mod host;
+mod listing;
 mod macvlan;
 mod message;
+mod monitor;
 #[cfg(test)]
 #[path = "../../runtime/src/mutate.rs"]
 #[expect(dead_code, reason = "documents are the runtime's; bytes are spoilt here")]
@@ -45,6 +50,7 @@ mod own_addresses;
 mod phys;
 mod policy;
 mod ports;
+mod reservation;
 mod route;
 mod settle;
 mod site;
@@ -67,12 +73,14 @@ pub use endpoint::{Endpoint, EndpointKind, EndpointPlan};
 pub use files::{
     HostsEntry, NameServers, ResolvConf, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only,
 };
-pub use firewall::{Action, Chain, Field, Hook, Map, Match, Rule, Ruleset};
+pub use firewall::{Action, Chain, Field, Hook, Map, Match, NetworkRules, Rule, Ruleset, Value};
 pub use host::{Host, counters, loopback_up};
 pub use macvlan::{IpvlanMode, MacvlanMode};
+pub use monitor::Monitor;
 pub use phys::{Kept, LentDevice, Returned};
 pub use policy::Policy;
-pub use ports::{PortMapping, Reservation, Transport, reserve_ports};
+pub use ports::{PortMapping, PortWish, Transport};
+pub use reservation::{Reservation, ReservedSocket, SocketRole, reserve_ports};
 pub use site::{Site, bridge_name, link_name, subnet_candidates};
 pub use splice::{Relay, Relayed};
 pub use subnet::{Occupied, choose_subnet};

@@ -67,6 +67,14 @@ impl Writer {
         let length = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
+
+    /// Sets further flags of the message that begins at `start`.
+    pub(crate) fn add_flags(&mut self, start: usize, flags: u16) {
+        if let Some(place) = self.bytes.get_mut(start + 6..start + 8) {
+            let now = u16::from_ne_bytes([place[0], place[1]]);
+            place.copy_from_slice(&(now | flags).to_ne_bytes());
+        }
+    }
 }
 
 /// The attributes of a message or of a nest.

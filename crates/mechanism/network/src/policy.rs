@@ -9,8 +9,11 @@ use tare_model::network::Network;
 pub struct Policy {
     /// The bridge device: packets are told apart by it.
     pub bridge: String,
-    /// From where its containers speak; host parts are zero.
+    /// From where its containers speak; host parts are zero. None: any source is taken for a container's own.
     pub subnets: Vec<IpNet>,
+    /// A device of the host's is a port of the bridge: machines behind it speak under addresses of their own.
+    #[serde(default)]
+    pub parent: bool,
     /// Nothing in or out but to the host's own address on the bridge.
     pub internal: bool,
     /// Not reached through published ports by containers of other networks, nor reaching theirs.
@@ -27,6 +30,7 @@ impl Policy {
         Policy {
             bridge: bridge.to_owned(),
             subnets: network.subnets.iter().map(|subnet| subnet.net).collect(),
+            parent: network.parent.is_some(),
             internal: network.internal,
             isolate: network.isolate,
             icc: network.icc,

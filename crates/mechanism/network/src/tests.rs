@@ -32,7 +32,7 @@ struct Lab {
 struct Container {
     netns: OwnedFd,
     endpoint: Endpoint,
-    _sockets: Vec<OwnedFd>,
+    _sockets: Vec<ReservedSocket>,
 }
 
 impl Lab {
@@ -176,6 +176,7 @@ fn a_published_port_is_reached_from_everywhere() {
 
         lab.host.disconnect(&web.endpoint, None).unwrap();
         lab.host.disconnect(&web.endpoint, None).unwrap();
+        drop(web);
         assert!(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)).is_err());
         assert!(connect(Ipv4Addr::LOCALHOST, 8080).is_err());
     });
@@ -321,7 +322,7 @@ fn an_endpoint_and_its_plan_survive_json_and_another_process_takes_it_down() {
         let mut other = Host::open().unwrap();
         assert_eq!(lab.remove(&mut other), BridgeRemoval::Used);
         other.disconnect(&read, None).unwrap();
-        assert!(!command(&["nft", "list", "ruleset"]).contains("elements"));
+        assert!(!command(&["nft", "list", "ruleset"]).contains("tcp . "));
         assert!(other.link_exists(&read.link).unwrap());
         drop(c);
         let start = Instant::now();
@@ -403,13 +404,19 @@ fn a_changed_rule_set_replaces_the_old_one_and_keeps_the_ports() {
     in_new_namespace(|_| {
         let mut lab = Lab::new();
         let c = lab.container(&[port(None, 8080, 80)]);
-        let mut rules = Ruleset::of(&lab.site.table, &lab.bridge_plan().policy);
-        rules.fingerprint = "an older tare's".into();
-        rules.chains[3].rules.clear();
-        lab.host.nft.write_ruleset(&rules).unwrap();
+        // An older tare's: other fingerprints, other rules.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let old: String = command(&["nft", "list", "ruleset"])
+            .lines()
+            .filter(|line| !line.contains("ct status dnat"))
+            .map(|line| line.replace("tare rules ", "older rules ") + "\n")
+            .collect();
+        std::fs::write(file.path(), format!("flush ruleset\n{old}")).unwrap();
+        command(&["nft", "-f", file.path().to_str().unwrap()]);
+        let server = c.listen(80);
+        assert!(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)).is_err());
         let report = lab.host.ensure_bridge(&lab.bridge_plan()).unwrap();
         assert_eq!(report, BridgeReport { rules_written: true, ..BridgeReport::default() });
-        let server = c.listen(80);
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 8080)), &server), OUTSIDE);
         lab.host.disconnect(&c.endpoint, None).unwrap();
         assert_eq!(command(&["nft", "list", "ruleset"]), include_str!("../testdata/default.nft"));
@@ -493,7 +500,7 @@ fn a_thousand_ports_in_one_go() {
         let server = c.listen(1000);
         assert_eq!(talk(at(&lab.outside, || connect(HOST_OUTSIDE, 20999)), &server), OUTSIDE);
         lab.host.disconnect(&c.endpoint, None).unwrap();
-        assert!(!command(&["nft", "list", "ruleset"]).contains("elements"));
+        assert!(!command(&["nft", "list", "ruleset"]).contains("tcp . "));
     });
 }
 
