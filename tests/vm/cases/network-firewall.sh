@@ -4,6 +4,7 @@
 # vm: --kernel oldest --timeout 1200
 # vm: --kernel newest --timeout 1200
 set -eux
+fails() { ! "$@"; }
 modprobe virtio_net
 for _ in $(seq 100); do [ -e /sys/class/net/eth1 ] && break; sleep 0.1; done
 mkdir -p /root/tree/bin
@@ -37,7 +38,7 @@ ufw --force enable
 ufw allow 22/tcp
 others >/root/before
 tare run -d --name web -p 8080:80 box:1 sh -c "$serve" 2>/root/warnings
-! asks
+fails asks
 tare port explain web | tee /root/explained
 grep -iE 'drop|reject' /root/explained
 # from the host itself nothing is forwarded

@@ -5,6 +5,7 @@
 # vm: --kernel oldest --timeout 900
 # vm: --kernel newest --timeout 900
 set -eux
+fails() { ! "$@"; }
 modprobe virtio_net
 for _ in $(seq 100); do [ -e /sys/class/net/eth1 ] && break; sleep 0.1; done
 mkdir -p /root/tree/bin
@@ -35,8 +36,8 @@ told() {
 }
 told >/root/before
 back() {
-  local i
-  for i in $(seq "${1:-1}"); do
+  local _
+  for _ in $(seq "${1:-1}"); do
     if told >/root/now 2>/root/why && cmp -s /root/before /root/now; then return; fi
     sleep 0.1
   done
@@ -59,11 +60,11 @@ tare run --rm --network lab --ip 192.0.2.50 --cap-add NET_ADMIN box:1 sh -exc '
   busybox ip link set mine mtu 900 up
   busybox ip addr add 10.9.9.9/24 dev mine'
 back
-! ls /run/tare/devices/*.json
+fails ls /run/tare/devices/*.json
 
 start() {
   tare run -d --name c --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
-  ! ip link show eth1
+  fails ip link show eth1
   tare exec c busybox ping -c 1 -W 2 192.0.2.1
 }
 pid_of() { tare inspect --format "{{.State.$1}}" c; }
@@ -81,7 +82,7 @@ tare rm c
 
 # nobody else gets what a container has; a second one says who has it
 start
-! tare run --rm --network lab box:1 busybox true 2>/root/refused
+fails tare run --rm --network lab box:1 busybox true 2>/root/refused
 grep -E 'container c has it' /root/refused
 tare rm -f c
 back
@@ -107,15 +108,15 @@ back
 tare rm -f c
 
 # everything of the host's tare is killed in the midst of a start: after the card was moved
-! TARE_FAULT=network:kill tare run -d --name c --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
-for _ in $(seq 100); do tare ps --all >/dev/null; ! ip link show eth1 >/dev/null 2>&1 || break; sleep 0.1; done
+fails env TARE_FAULT=network:kill tare run -d --name c --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
+for _ in $(seq 100); do tare ps --all >/dev/null; ip link show eth1 >/dev/null 2>&1 && break; sleep 0.1; done
 back
 tare rm -f c || true
 
 # on a running container
 tare run -d --name c box:1 busybox sleep 1000
 tare network connect --ip 192.0.2.51 lab c
-! ip link show eth1
+fails ip link show eth1
 tare exec c busybox ping -c 1 -W 2 192.0.2.1
 tare network disconnect lab c
 back
@@ -139,7 +140,7 @@ ip netns exec c ip link show eth0
 kill -9 "$(supervisor)" "$(pid_of Pid)"
 tare ps --all
 back 50
-! ip netns list | grep -w c
+fails grep -w c <<<"$(ip netns list)"
 tare rm -f c
 tare network rm own
-! ls /run/tare/devices/*.json
+fails ls /run/tare/devices/*.json

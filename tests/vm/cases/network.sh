@@ -4,6 +4,7 @@
 # vm: --kernel oldest --timeout 900
 # vm: --kernel newest --timeout 900
 set -eux
+fails() { ! "$@"; }
 modprobe virtio_net
 for _ in $(seq 100); do [ -e /sys/class/net/eth1 ] && break; sleep 0.1; done
 mkdir -p /root/tree/bin
@@ -50,7 +51,7 @@ tare network rm routed
 
 # one parent carries one kind
 tare network create -d ipvlan -o parent=eth1 --subnet 192.0.2.0/24 one
-! tare network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 two 2>/root/refused
+fails tare network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 two 2>/root/refused
 grep -q one /root/refused
 tare network rm one
 
@@ -92,11 +93,11 @@ sleep 2
 out python3 /root/client.py 192.0.2.10 7000 | grep -F 192.0.2.1
 out python3 /root/client.py fd00:10::10 7000 | grep -F fd00:10::1
 python3 /root/client.py 127.0.0.1 7000
-! tare run --rm -p 7000:1/sctp box:1 busybox true 2>/root/refused
+fails tare run --rm -p 7000:1/sctp box:1 busybox true 2>/root/refused
 grep -E 'container s|sctp' /root/refused
 kill $server
 tare rm -f s
-! out timeout 5 python3 /root/client.py 192.0.2.10 7000
+fails out timeout 5 python3 /root/client.py 192.0.2.10 7000
 
 # limits of rate, with a published port
 modprobe ifb
@@ -109,4 +110,4 @@ took=$((($(date +%s%N) - began) / 1000000))
 # 21 Mbit at 8 Mbit/s; the machine itself is emulated and slow, never fast
 [ "$took" -ge 2000 ]
 tare rm -f r
-! ip -br link | grep -E '^t[iv]'
+fails grep -E '^t[iv]' <<<"$(ip -br link)"
