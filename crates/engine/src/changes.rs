@@ -221,6 +221,7 @@ mod tests {
             stop_signal: 15,
             mounts: Vec::new(),
             leases: Vec::new(),
+            first_version_address: None,
             capabilities: 0,
             ids: None,
         }

@@ -4,7 +4,7 @@ use crate::record::Dirs;
 use crate::request::Dns;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::Layout;
@@ -49,6 +49,8 @@ pub struct Engine {
     /// Where the steps of a start are recorded.
     pub(crate) trace: Trace,
     pub(crate) bridge: OnceLock<tare_model::network::Network>,
+    /// Definitions that were read: they do not change.
+    pub(crate) definitions: Mutex<Vec<tare_model::network::Network>>,
 }
 
 impl Engine {
@@ -64,7 +66,15 @@ impl Engine {
         let store = Store::open(&config.root)?;
         let instance = tare_network::Site::of(&config.root).table;
         let trace = Trace::off();
-        Ok(Engine { config, store, instance, layout: OnceLock::new(), trace, bridge: OnceLock::new() })
+        Ok(Engine {
+            config,
+            store,
+            instance,
+            layout: OnceLock::new(),
+            trace,
+            bridge: OnceLock::new(),
+            definitions: Mutex::default(),
+        })
     }
 
     /// Has the steps of each start, run and exec recorded.

@@ -3,7 +3,7 @@
 use crate::record::{Dirs, Durable, Mounted, Record, write_json};
 use crate::request::{MountKind, MountRequest, NamespaceMode, NetworkMode, RunRequest, Source};
 use crate::view::{Container, State};
-use crate::{Engine, time};
+use crate::{Engine, network, time};
 use rustix::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -54,17 +54,18 @@ impl Engine {
         undo.push("make run directory", move || run.remove_run());
         let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
         self.fault("volumes")?;
-        let network = match request.network {
-            NetworkMode::Bridge => Some(self.default_network()?),
-            _ => None,
-        };
-        let addresses: Vec<AddressRequest> = network.iter().flat_map(address_requests).collect();
+        let places = self.places(request)?;
+        network::check_ports(&request.network, &request.ports, &places)?;
+        let networks: Vec<String> = places.iter().map(|p| p.network.id.clone()).collect();
+        let addresses: Vec<Vec<AddressRequest>> = places.iter().map(network::address_requests).collect();
+        let addresses: Vec<AddressRequest> = addresses.concat();
         let new = NewContainer {
             id: &record.id,
             name: request.name.as_deref(),
             image: record.image_id,
             layers: &record.layers,
             created: jiff::Timestamp::now().as_nanosecond() as i64,
+            networks: &networks,
             addresses: &addresses,
             volumes: &volumes,
             durability,
@@ -83,17 +84,15 @@ impl Engine {
             self.store.remove_container_dir(&id)
         });
         record.request.name = Some(reserved.name);
-        record.leases = network
+        let mut given = reserved.addresses.iter().copied();
+        record.leases = places
             .iter()
-            .map(|network| {
-                let v4 = reserved.addresses.iter().find_map(|a| match a {
-                    std::net::IpAddr::V4(v4) => Some(*v4),
-                    std::net::IpAddr::V6(_) => None,
-                });
-                let mac = v4.map(|a| tare_model::address::MacAddress::of(a.into()));
-                crate::record::Lease { network: network.device.clone().unwrap_or_default(), v4, v6: None, mac }
+            .map(|place| {
+                let own: Vec<_> = given.by_ref().take(place.network.subnets.len()).collect();
+                network::lease_of(place, &own)
             })
             .collect();
+        record.request.attachments = places.into_iter().map(|p| p.attachment).collect();
         self.fault("reserve")?;
         let choosing = self.choose_ids(&mut record)?;
         if matches!(record.request.source, Source::Image(_)) {
@@ -157,6 +156,7 @@ impl Engine {
             stop_signal: stop_signal.map_or(Ok(15), crate::signal::parse)?,
             mounts: mounts(request, &defaults)?,
             leases: Vec::new(),
+            first_version_address: None,
             capabilities: capabilities.0,
             ids: None,
             request: request.clone(),
@@ -173,10 +173,6 @@ impl Engine {
             return Err(Error::new(Kind::Invalid, "create container", &record.image)
                 .because("no command is given, and the image has neither ENTRYPOINT nor CMD")
                 .hint("name a command after the image"));
-        }
-        if !r.ports.is_empty() && r.network != NetworkMode::Bridge {
-            return Err(Error::new(Kind::Invalid, "publish ports", "")
-                .because("only a container on the bridge has ports to publish"));
         }
         if matches!(r.network, NetworkMode::Container(_)) && r.hostname.is_some() {
             return Err(Error::new(Kind::Invalid, "set host name", "")
@@ -310,15 +306,6 @@ impl Record {
             warnings: Vec::new(),
         }
     }
-}
-
-fn address_requests(network: &tare_model::network::Network) -> impl Iterator<Item = AddressRequest> {
-    network.subnets.iter().map(|subnet| AddressRequest {
-        network: network.device.clone().unwrap_or_default(),
-        pool: subnet.net,
-        exclude: subnet.gateway.into_iter().collect(),
-        wanted: None,
-    })
 }
 
 fn check_platform(name: &str, config: &ImageConfig) -> Result<()> {

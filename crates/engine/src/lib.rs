@@ -51,6 +51,7 @@ pub use init::init;
 pub use instruction::{apply_change, apply_changes};
 pub use lifecycle::RemoveOptions;
 pub use logs::{LogQuery, Logs};
+pub use network::NetworkRemoval;
 pub use start::{Attach, Started};
 pub use supervise::supervise;
 pub use tare_runtime::launch::{Form, Mark, Protection, Trace, protect_executable, reexecute_protected};

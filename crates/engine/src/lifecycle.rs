@@ -1,6 +1,7 @@
 //! From running to gone: stop, kill, wait, pause, update, rename, remove; and what the supervisor does at the end.
 
 use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
+use crate::network::Release;
 use crate::record::{Record, open_process};
 use crate::request::NamespaceMode;
 use crate::view::{Container, Exit, State};
@@ -174,6 +175,9 @@ impl Engine {
         let (row, mut record) = self.find(name)?;
         self.store.rename_container(&row.id, new)?;
         record.request.name = Some(new.to_owned());
+        for lease in &record.leases {
+            self.names_file(&lease.network).rename(&row.id, new)?;
+        }
         self.write_record(&record)
     }
 
@@ -256,9 +260,7 @@ impl Engine {
             let _ = self.kill_cgroup(&status.cgroup);
         }
         exit.oom_killed = self.layout().and_then(|l| cgroup::oom_kills(l, &status.cgroup)).is_ok_and(|n| n > 0);
-        for endpoint in &status.endpoints {
-            let _ = self.unpublish(endpoint);
-        }
+        let _ = self.withdraw(id, &status.endpoints);
         drop(ports);
         // What pins the network namespace goes before its devices are awaited.
         let _ = self.detach_all(id);
@@ -274,9 +276,7 @@ impl Engine {
         // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
         // container, the files by gc.
         let _ = self.remove_cgroup(id);
-        for endpoint in &status.endpoints {
-            let _ = self.await_device(endpoint);
-        }
+        let _ = self.await_devices(&status.endpoints);
         if released {
             let _ = self.store.release_addresses(id);
             let _ = self.store.remove_container_dir(id);
@@ -284,9 +284,7 @@ impl Engine {
         let _ = dirs.remove_run();
         // Whoever waits for the container to be gone need not wait for the bridge, which lingers.
         drop(lock);
-        if !status.endpoints.is_empty() {
-            let _ = self.release_bridge();
-        }
+        let _ = self.release_bridges(&status, Release::Lingering);
     }
 
     /// The pidfd and view of a container that runs.

@@ -14,7 +14,7 @@
 //!   attach        socket             supervisor
 //! ```
 
-use crate::request::RunRequest;
+use crate::request::{Attachment, RunRequest};
 use crate::view::{Exit, MountView, Port};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -50,11 +50,27 @@ pub(crate) struct Record {
     /// Its places in networks, in the order of the request's attachments; kept until removal.
     #[serde(default)]
     pub(crate) leases: Vec<Lease>,
+    /// What the first version had in place of leases: the address on the default network.
+    #[serde(default, rename = "address", skip_serializing)]
+    pub(crate) first_version_address: Option<Ipv4Addr>,
     /// Capability mask of the bounding set.
     pub(crate) capabilities: u64,
     /// Its ids, if it has a user namespace of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ids: Option<IdMaps>,
+}
+
+impl Record {
+    /// Containers of the first version go on with the address that they have. By its name, the default network is found
+    /// as by its id.
+    fn of_this_version(mut self) -> Record {
+        if let Some(address) = self.first_version_address.take() {
+            let mac = Some(MacAddress::of(address.into()));
+            self.leases.push(Lease { network: "bridge".to_owned(), v4: Some(address), v6: None, mac });
+            self.request.attachments.push(Attachment { network: "bridge".to_owned(), ..Attachment::default() });
+        }
+        self
+    }
 }
 
 /// What a container has of one network from its creation, or from being connected, to its removal.
@@ -157,7 +173,8 @@ pub(crate) struct Dirs {
 impl Dirs {
     pub(crate) fn record(&self) -> Result<Record> {
         let path = self.state.join("config.json");
-        read_json(&path)?.ok_or_else(|| {
+        let record: Option<Record> = read_json(&path)?;
+        record.map(Record::of_this_version).ok_or_else(|| {
             Error::new(Kind::Corrupt, "read", path.display())
                 .because("the container's description is missing")
                 .hint("remove the container: tare rm -f ID")

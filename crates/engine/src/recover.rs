@@ -8,6 +8,7 @@
 //!                                        Whoever sees it kills the cgroup, takes down, records.
 //! ```
 
+use crate::network::Release;
 use crate::record::{Dirs, Record, Status, boot_id};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, time};
@@ -85,12 +86,15 @@ impl Engine {
             && status.supervisor_pid > 0
         {
             self.add_status(&mut view, &record, status)?;
+            return Ok(view);
         }
+        view.networks = self.network_views(&record, None)?;
         Ok(view)
     }
 
     fn add_status(&self, view: &mut Container, record: &Record, status: Status) -> Result<()> {
         view.state = if self.is_frozen(&status.cgroup) { State::Paused } else { State::Running };
+        view.networks = self.network_views(record, Some(&status))?;
         view.pid = Some(status.pid);
         view.supervisor_pid = Some(status.supervisor_pid);
         view.started_at = Some(status.started_at);
@@ -99,18 +103,6 @@ impl Engine {
         view.warnings = status.warnings;
         if record.request.network != crate::request::NetworkMode::Host {
             view.enter_network = Some(format!("nsenter -t {} -n", status.pid));
-        }
-        for (lease, endpoint) in record.leases.iter().zip(status.endpoints) {
-            view.networks.push(crate::view::NetworkView {
-                name: "bridge".to_owned(),
-                id: lease.network.clone(),
-                interface: endpoint.interface,
-                link: Some(endpoint.link),
-                addresses: endpoint.addresses,
-                gateways: endpoint.gateways,
-                mac: endpoint.mac,
-                aliases: Vec::new(),
-            });
         }
         Ok(())
     }
@@ -175,7 +167,7 @@ impl Engine {
         let has_row = !matches!(self.store.container(id), Err(e) if e.kind() == Kind::NotFound);
         let record = dirs.record().ok().filter(|_| has_row);
         let status = dirs.status()?.unwrap_or_else(|| Status { cgroup: self.cgroup_path(id), ..Status::default() });
-        let failures = self.take_down(record.as_ref(), id, &status);
+        let failures = self.take_down(id, &status);
         let begun = dirs.begun().ok().flatten();
         match (&record, begun) {
             (None, _) => {
@@ -218,33 +210,18 @@ impl Engine {
     }
 
     /// Takes down what a status names: processes, ports, devices, cgroup. Goes on past failures and returns them.
-    pub(crate) fn take_down(&self, record: Option<&Record>, id: &str, status: &Status) -> Vec<Error> {
+    pub(crate) fn take_down(&self, id: &str, status: &Status) -> Vec<Error> {
         let mut failures = Vec::new();
         let mut note = |r: Result<()>| failures.extend(r.err());
         note(self.kill_cgroup(&status.cgroup));
         // What pins the network namespace goes before its devices are awaited.
         note(self.detach_all(id).map(drop));
         self.take_devices_back(id, None).into_iter().for_each(|e| note(Err(e)));
-        for endpoint in &status.endpoints {
-            note(self.unpublish(endpoint));
-            note(self.await_device(endpoint));
-        }
-        // Of endpoints that were being made, too, which the status does not name yet.
-        if record.is_none_or(|r| r.request.net_rate.from_container.is_some()) {
-            note(tare_network::Host::open().and_then(|mut host| host.sweep_limits()).map(drop));
-        }
+        note(self.withdraw(id, &status.endpoints));
+        note(self.await_devices(&status.endpoints));
         note(self.remove_cgroup(id));
-        if record.is_none_or(|r| !r.leases.is_empty()) {
-            note(self.release_bridge_of(record));
-        }
+        note(self.release_bridges(status, Release::AtOnce));
         failures
-    }
-
-    fn release_bridge_of(&self, record: Option<&Record>) -> Result<()> {
-        match record {
-            Some(r) if r.request.network == crate::request::NetworkMode::Bridge => self.release_bridge(),
-            _ => Ok(()),
-        }
     }
 
     /// Kills whatever still runs in a container's group.

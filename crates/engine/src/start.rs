@@ -169,17 +169,16 @@ impl Engine {
         let layout = Layout::read()?;
         let linux = spec.linux.clone().unwrap_or_default();
         let cgroup = cgroup::plan(&layout, &self.cgroup_path(&record.id), &linux.resources.unwrap_or_default())?;
-        let network = match request.network {
-            NetworkMode::Bridge => Some(self.default_network()?),
-            _ => None,
-        };
+        let places = self.places(request)?;
+        crate::network::check_ports(&request.network, &request.ports, &places)?;
+        let networks: Vec<_> = places.iter().map(|p| &p.network).collect();
         let launch = tare_runtime::plan::plan(&spec)?;
         let failed = |e: serde_json::Error| Error::new(Kind::Invalid, "print plan", "").because(e);
         Ok(serde_json::json!({
             "record": serde_json::to_value(&record).map_err(failed)?,
             "spec": serde_json::to_value(&spec).map_err(failed)?,
             "cgroup": serde_json::to_value(&cgroup).map_err(failed)?,
-            "network": serde_json::to_value(&network).map_err(failed)?,
+            "networks": serde_json::to_value(&networks).map_err(failed)?,
             "launch": serde_json::to_value(&launch).map_err(failed)?,
         }))
     }
@@ -319,7 +318,7 @@ impl Engine {
         };
         let _ = self.take_devices_back(&prepared.record.id, prepared.namespace.take().as_ref().map(AsFd::as_fd));
         // Whatever exists is in the status: taken down here, by whoever holds the lock.
-        let failures = self.take_down(Some(&prepared.record), &prepared.record.id, &prepared.status);
+        let failures = self.take_down(&prepared.record.id, &prepared.status);
         drop(failures);
         // Before the lock goes: begun, and nobody there, would be taken for lost.
         let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
@@ -381,7 +380,7 @@ impl Engine {
         let running = child.release()?;
         self.fault("release")?;
         trace.point(Mark::Running);
-        prepared.status.warnings.clone_from(&running.warnings);
+        prepared.status.warnings.extend(running.warnings.iter().cloned());
         prepared.status.supervisor_pid = rustix::process::getpid().as_raw_nonzero().get();
         prepared.status.supervisor_start = start_time(prepared.status.supervisor_pid).unwrap_or_default();
         prepared.dirs.write_status(&prepared.status)?;
@@ -406,14 +405,18 @@ impl Engine {
         };
         match prepared.record.request.network {
             NetworkMode::Bridge => {
-                let mut plan = self.endpoint_plan(&prepared.record, prepared.ports.ports.clone())?;
-                self.lend(&prepared.record.id, &mut plan)?;
-                let namespace = open()?;
-                let endpoint = self.connect(&plan, &namespace)?;
-                prepared.namespace = plan.lent.is_some().then_some(namespace);
-                prepared.status.endpoints = vec![endpoint];
-                prepared.status.bridges = vec![self.default_bridge()?];
-                prepared.dirs.write_status(&prepared.status)
+                let Prepared { record, dirs, status, ports, namespace, .. } = prepared;
+                let mut plans = self.plan_networks(record, &ports.ports)?;
+                plans.endpoints.iter_mut().try_for_each(|plan| self.lend(&record.id, plan))?;
+                status.endpoints = plans.endpoints.iter().map(tare_network::EndpointPlan::endpoint).collect();
+                status.bridges.clone_from(&plans.bridges);
+                // Before anything of it is there: whoever finds this process killed knows what to look for.
+                dirs.write_status(status)?;
+                self.fault("endpoints")?;
+                let netns = open()?;
+                self.connect_all(&plans, &netns, record, status)?;
+                *namespace = plans.endpoints.iter().any(|p| p.lent.is_some()).then_some(netns);
+                Ok(())
             }
             // A network namespace of its own has its loopback device up from the first step on.
             NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Path(_) => Ok(()),

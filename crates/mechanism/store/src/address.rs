@@ -14,10 +14,12 @@ use tare_model::{Error, Kind, Result};
 /// A wish for one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRequest {
-    /// The network's name.
+    /// The network's id.
     pub network: String,
-    /// Where addresses come from.
+    /// The subnet: all addresses of it may be wanted.
     pub pool: IpNet,
+    /// The part of it from which one is chosen; all of it where absent.
+    pub range: Option<IpNet>,
     /// Never handed out (gateway, …). The pool's first and, in IPv4, last address never are either.
     pub exclude: Vec<IpAddr>,
     /// This one and no other.
@@ -27,7 +29,7 @@ pub struct AddressRequest {
 /// A leased or quarantined address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRow {
-    /// The network's name.
+    /// The network's id.
     pub network: String,
     /// The address.
     pub address: IpAddr,
@@ -47,7 +49,8 @@ impl Store {
         let boot = boot_id()?;
         self.write(Durability::Lazy, |tx| {
             crate::rows::require_container(tx, container)?;
-            lease(tx, container, request, &boot)
+            purge(tx, &boot)?;
+            lease(tx, container, request)
         })
     }
 
@@ -124,10 +127,14 @@ pub(crate) fn quarantine(tx: &Connection, container: &str, boot: &str) -> Result
     Ok(())
 }
 
-/// Leases an address inside of a transaction.
-pub(crate) fn lease(tx: &Connection, container: &str, request: &AddressRequest, boot: &str) -> Result<IpAddr> {
-    // No device outlives a boot.
+/// Ends quarantines of earlier boots of the host: no device outlives one. To be called before leasing.
+pub(crate) fn purge(tx: &Connection, boot: &str) -> Result<()> {
     tx.execute("DELETE FROM addresses WHERE boot <> ?", [boot]).state("write")?;
+    Ok(())
+}
+
+/// Leases an address inside of a transaction.
+pub(crate) fn lease(tx: &Connection, container: &str, request: &AddressRequest) -> Result<IpAddr> {
     let address = match request.wanted {
         Some(wanted) => check_wanted(tx, request, wanted)?,
         None => free_address(tx, request)?,
@@ -143,10 +150,10 @@ pub(crate) fn lease(tx: &Connection, container: &str, request: &AddressRequest, 
 fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Result<IpAddr> {
     let fail = |kind, why: String| Err(Error::new(kind, "lease address", wanted).because(why));
     if !request.pool.contains(wanted) {
-        return fail(Kind::Invalid, format!("network {} has {}", request.network, request.pool));
+        return fail(Kind::Invalid, format!("it is not in {}", request.pool));
     }
     if reserved(request).contains(&number(wanted)) {
-        return fail(Kind::Invalid, format!("it is reserved in network {}", request.network));
+        return fail(Kind::Invalid, format!("it is the gateway's, or reserved otherwise in {}", request.pool));
     }
     let holder: Option<String> = tx
         .query_row(
@@ -157,14 +164,19 @@ fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Re
         .optional()
         .state("read")?;
     match holder {
-        Some(holder) => fail(Kind::InUse, format!("container {} has it", crate::rows::short(&holder))),
+        Some(holder) => {
+            let name = crate::rows::container_by_id(tx, &holder)?.map(|c| c.name);
+            let holder = name.unwrap_or_else(|| crate::rows::short(&holder).to_owned());
+            fail(Kind::InUse, format!("container {holder} has it"))
+        }
         None => Ok(wanted),
     }
 }
 
 /// The one after the highest leased address, so that addresses are reused late; past the pool's end the lowest gap.
 fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
-    let (first, last) = request.pool.range();
+    let pool = request.range.unwrap_or(request.pool);
+    let (first, last) = pool.range();
     let reserved = reserved(request);
     let at = |n: u128| address_from(n, request.pool.address());
     let bounds = (&request.network, bytes(at(first)), bytes(at(last)));
@@ -199,9 +211,9 @@ fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
         }
     }
     gap(last.saturating_add(1)).map(at).ok_or_else(|| {
-        Error::new(Kind::Exhausted, "lease address", &request.network)
-            .because(format!("no address of {} is free", request.pool))
-            .hint("remove containers that are not needed, or use a larger subnet")
+        Error::new(Kind::Exhausted, "lease address", pool)
+            .because("none is free")
+            .hint("remove containers that are not needed, or use a network with a larger subnet")
     })
 }
 

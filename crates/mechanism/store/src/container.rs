@@ -24,7 +24,9 @@ pub struct NewContainer<'a> {
     pub layers: &'a [Digest],
     /// Unix nanoseconds.
     pub created: i64,
-    /// One per network and family.
+    /// Ids of existing networks that it has a place in.
+    pub networks: &'a [String],
+    /// One for each network and family in which it has an address.
     pub addresses: &'a [AddressRequest],
     /// Names of existing volumes.
     pub volumes: &'a [String],
@@ -61,8 +63,8 @@ impl Store {
     /// Reserves id, name, addresses, volumes and layers and makes the directory, all or nothing.
     ///
     /// # Errors
-    /// `Kind::AlreadyExists` naming the holder of the name; `Kind::NotFound` for a volume or layer;
-    /// `Kind::Exhausted` without a free address.
+    /// `Kind::AlreadyExists` naming the holder of the name; `Kind::NotFound` for a volume, network or layer;
+    /// `Kind::Exhausted` without a free address, `Kind::InUse` for one that is taken.
     pub fn reserve_container(&self, new: &NewContainer<'_>) -> Result<Reserved> {
         Digest::from_hex(new.id).during("create container", new.id)?;
         if let Some(name) = new.name {
@@ -75,8 +77,11 @@ impl Store {
         let reserved = writer.transaction(new.durability, |tx| {
             rows::require_layers(tx, new.layers, &boot)?;
             let name = insert(tx, new)?;
+            if !new.addresses.is_empty() {
+                crate::address::purge(tx, &boot)?;
+            }
             let addresses: Result<Vec<_>> =
-                new.addresses.iter().map(|request| crate::address::lease(tx, new.id, request, &boot)).collect();
+                new.addresses.iter().map(|request| crate::address::lease(tx, new.id, request)).collect();
             Ok(Reserved { name, addresses: addresses?, dir: dir.clone() })
         });
         if reserved.is_err() {
@@ -189,6 +194,9 @@ fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
     for volume in new.volumes {
         crate::volume::require(tx, volume)?;
     }
+    for network in new.networks {
+        crate::network::require(tx, network)?;
+    }
     let name = match new.name {
         Some(name) => match holder_of(tx, name)? {
             Some(holder) => return Err(taken(name, &holder)),
@@ -198,8 +206,16 @@ fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
     };
     let layers: Vec<_> = new.layers.iter().map(Digest::hex).collect();
     tx.execute(
-        "INSERT INTO containers (id, name, image, created, layers, volumes) VALUES (?, ?, ?, ?, ?, ?)",
-        (new.id, &name, new.image.map(|d| d.hex()), new.created, layers.join(" "), new.volumes.join(" ")),
+        "INSERT INTO containers (id, name, image, created, layers, volumes, networks) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.id,
+            &name,
+            new.image.map(|d| d.hex()),
+            new.created,
+            layers.join(" "),
+            new.volumes.join(" "),
+            new.networks.join(" "),
+        ),
     )
     .state("write")?;
     Ok(name)

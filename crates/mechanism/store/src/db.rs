@@ -4,6 +4,7 @@
 //! sleeps longer and longer. The same lock orders renames on disk against the rows that speak of them, so what is
 //! read under it (leases, orphans) stays true until it is let go.
 
+use crate::migrate::migrate;
 use crate::{Inner, Store};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -14,8 +15,8 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tare_model::{Context as _, Error, Kind, Result};
 
-/// The schema that this tare writes. A store with a higher one is refused; a lower one will be migrated here.
-const SCHEMA_VERSION: i64 = 1;
+/// The schema that this tare writes. A store with a higher one is refused; a lower one is brought here by [`migrate`].
+const SCHEMA_VERSION: i64 = 2;
 
 /// `tare` in ASCII, in the header of state.db.
 const APPLICATION_ID: i64 = 0x7461_7265;
@@ -67,22 +68,24 @@ CREATE TABLE containers (
     image   TEXT,                           -- may be gone (rmi --force)
     created INTEGER NOT NULL,
     layers  TEXT NOT NULL,                  -- diff IDs, bottom first, separated by spaces
-    volumes TEXT NOT NULL                   -- names, separated by spaces
+    volumes TEXT NOT NULL,                  -- names, separated by spaces
+    networks TEXT NOT NULL DEFAULT ''       -- ids, separated by spaces
 ) WITHOUT ROWID;
 CREATE TABLE addresses (
-    network   TEXT NOT NULL,
+    network   TEXT NOT NULL,                -- id
     address   BLOB NOT NULL,                -- 4 or 16 bytes, so that order is numeric
     container TEXT NOT NULL,
     boot      TEXT,                         -- in quarantine since this boot of the host
     PRIMARY KEY (network, address)
 ) WITHOUT ROWID;
 CREATE TABLE networks (
-    name    TEXT PRIMARY KEY,
-    driver  TEXT NOT NULL,
-    subnet  TEXT,
-    gateway TEXT,
-    labels  TEXT NOT NULL,                  -- JSON object
-    created INTEGER NOT NULL
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    definition TEXT NOT NULL                -- JSON object: tare_model::network::Network
+) WITHOUT ROWID;
+CREATE TABLE settings (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE volumes (
     name      TEXT PRIMARY KEY,
@@ -215,14 +218,38 @@ impl Inner {
 
     fn open_db(&self) -> Result<Connection> {
         let path = self.root.join("state.db");
-        match connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        let missing = |e: &rusqlite::Error| e.sqlite_error_code() == Some(ErrorCode::CannotOpen);
+        let opened = match connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+            // Another process has made it between the two looks.
+            Err(e) if missing(&e) && path.exists() => connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE),
+            other => other,
+        };
+        match opened {
             Ok(db) => match schema_version(&db)? {
                 0 => self.create(),
+                1..SCHEMA_VERSION => {
+                    drop(db);
+                    self.migrate()
+                }
                 found => checked(found, &path).map(|()| db),
             },
-            Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !path.exists() => self.create(),
+            Err(e) if missing(&e) && !path.exists() => self.create(),
             Err(e) => Err(state_error(&e, "open").during("open", path.display())),
         }
+    }
+
+    /// Brings an older store to this schema, or finds that another process just did.
+    fn migrate(&self) -> Result<Connection> {
+        let path = self.root.join("state.db");
+        let lock = self.lock()?;
+        flock(lock, FlockOperation::LockExclusive, &self.root)?;
+        let migrated = (|| -> Result<Connection> {
+            let mut db = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).state("open")?;
+            bring_up(&mut db, &path)?;
+            Ok(db)
+        })();
+        let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+        migrated.during("bring to this version", path.display())
     }
 
     /// Makes the layout and the schema, or finds that another process just did.
@@ -238,7 +265,7 @@ impl Inner {
             let mut db = connect(&path, flags).state("create")?;
             match schema_version(&db)? {
                 0 => create_schema(&mut db)?,
-                found => checked(found, &path)?,
+                _ => bring_up(&mut db, &path)?,
             }
             Ok(db)
         })();
@@ -259,6 +286,19 @@ fn create_schema(db: &mut Connection) -> Result<()> {
     tx.execute_batch(SCHEMA).state("create schema")?;
     tx.pragma_update(None, "application_id", APPLICATION_ID).state("create schema")?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION).state("create schema")?;
+    tx.commit().state("commit")
+}
+
+/// Brings older tables to this schema, in one transaction. To be called under the writers' lock.
+fn bring_up(db: &mut Connection, path: &Path) -> Result<()> {
+    let found = schema_version(db)?;
+    if found >= SCHEMA_VERSION {
+        return checked(found, path);
+    }
+    db.pragma_update(None, "synchronous", "FULL").state("configure")?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
+    migrate(&tx, found)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION).state("migrate")?;
     tx.commit().state("commit")
 }
 

@@ -1,115 +1,250 @@
-//! Networks' rows.
+//! Networks: one row each, with the definition as JSON.
 
-use crate::Store;
-use crate::db::{Durability, State as _};
-use crate::rows::{labels_of, labels_text, short};
-use rusqlite::{Connection, OptionalExtension as _, Row};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use crate::address::{AddressRequest, lease, purge};
+use crate::db::{Durability, State as _, boot_id};
+use crate::rows;
+use crate::{ContainerRow, Store};
+use rusqlite::{Connection, OptionalExtension as _};
+use std::net::{IpAddr, Ipv6Addr};
 use tare_model::address::IpNet;
+use tare_model::network::Network;
 use tare_model::{Error, Kind, Result};
 
-/// A network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkRow {
-    /// Its name.
-    pub name: String,
-    /// `bridge`, …
-    pub driver: String,
-    /// Where its addresses come from.
-    pub subnet: Option<IpNet>,
-    /// The host's address in it.
-    pub gateway: Option<IpAddr>,
-    /// Free-form labels.
-    pub labels: BTreeMap<String, String>,
-    /// Unix nanoseconds.
-    pub created: i64,
-}
+/// Bits of the IPv6 prefix that one root has for its networks.
+const ULA_BITS: u8 = 48;
 
-const COLUMNS: &str = "name, driver, subnet, gateway, labels, created";
+/// Key of that prefix among the settings.
+const ULA: &str = "ipv6-prefix";
 
 impl Store {
-    /// Finds a network.
+    /// Finds a network by name, id, or unambiguous beginning of an id.
     ///
     /// # Errors
-    /// `Kind::NotFound`.
-    pub fn network(&self, name: &str) -> Result<NetworkRow> {
-        self.read(|db| find(db, name))?
-            .ok_or_else(|| Error::new(Kind::NotFound, "find network", name).because("no such network"))
+    /// `Kind::NotFound`; `Kind::Invalid` if several ids begin so.
+    pub fn network(&self, name_or_id: &str) -> Result<Network> {
+        self.read(|db| find(db, name_or_id))
+    }
+
+    /// Several networks at once, each by name, id or beginning of an id; in the order of the question.
+    ///
+    /// # Errors
+    /// As [`Store::network`], for the first that is not found.
+    pub fn networks_named(&self, names_or_ids: &[&str]) -> Result<Vec<Network>> {
+        self.read(|db| names_or_ids.iter().map(|name| find(db, name)).collect())
     }
 
     /// All networks by name.
     ///
     /// # Errors
     /// State that cannot be read.
-    pub fn networks(&self) -> Result<Vec<NetworkRow>> {
-        self.read(|db| {
-            let mut rows = db.prepare(&format!("SELECT {COLUMNS} FROM networks ORDER BY name")).state("read")?;
-            rows.query_map([], from_row).and_then(Iterator::collect).state("read")
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        self.read(all)
+    }
+
+    /// Defines a network, durably. `define` gets all networks that are there and this root's IPv6 prefix (a random one of
+    /// RFC 4193, made once), and decides while nobody else can; it must not do I/O.
+    ///
+    /// # Errors
+    /// What `define` says; `Kind::AlreadyExists` if its name or its device's name is taken.
+    pub fn create_network(&self, define: impl FnOnce(&[Network], IpNet) -> Result<Network>) -> Result<Network> {
+        self.write(Durability::Durable, |tx| {
+            let others = all(tx)?;
+            let network = define(&others, ula(tx)?)?;
+            let taken =
+                |what: String| Err(Error::new(Kind::AlreadyExists, "create network", &network.name).because(what));
+            if others.iter().any(|o| o.name == network.name || o.id == network.id) {
+                return taken("a network of this name exists".to_owned());
+            }
+            if let Some(other) = others.iter().find(|o| o.device.is_some() && o.device == network.device) {
+                let device = network.device.as_deref().unwrap_or_default();
+                return taken(format!("network {} has a bridge named \"{device}\"", other.name));
+            }
+            insert(tx, &network)?;
+            Ok(network)
         })
     }
 
-    /// Records a network, durably, unless one of that name is there; returns the one that is there afterwards.
+    /// The network of this name; defined as with [`Store::create_network`] where there is none.
     ///
     /// # Errors
-    /// State that cannot be written.
-    pub fn put_network_if_absent(&self, network: &NetworkRow) -> Result<NetworkRow> {
-        if let Some(there) = self.read(|db| find(db, &network.name))? {
-            return Ok(there);
-        }
+    /// As [`Store::create_network`].
+    pub fn ensure_network(
+        &self,
+        name: &str,
+        define: impl FnOnce(&[Network], IpNet) -> Result<Network>,
+    ) -> Result<Network> {
         self.write(Durability::Durable, |tx| {
-            tx.execute(
-                &format!("INSERT INTO networks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"),
-                (
-                    &network.name,
-                    &network.driver,
-                    network.subnet.map(|s| s.to_string()),
-                    network.gateway.map(|g| g.to_string()),
-                    labels_text(&network.labels)?,
-                    network.created,
-                ),
-            )
-            .state("write")?;
-            Ok(find(tx, &network.name)?.expect("it was there or has just been inserted"))
+            let others = all(tx)?;
+            if let Some(there) = others.iter().find(|o| o.name == name) {
+                return Ok(there.clone());
+            }
+            let network = define(&others, ula(tx)?)?;
+            insert(tx, &network)?;
+            Ok(network)
         })
     }
 
-    /// Forgets a network, durably.
+    /// Forgets a network (its id), durably.
     ///
     /// # Errors
-    /// `Kind::NotFound`; `Kind::InUse` naming a container that has an address in it.
-    pub fn remove_network(&self, name: &str) -> Result<()> {
+    /// `Kind::NotFound`; `Kind::InUse` naming the containers that have a place in it, running or not.
+    pub fn remove_network(&self, id: &str) -> Result<()> {
         self.write(Durability::Durable, |tx| {
-            let user: Option<String> = tx
-                .query_row("SELECT container FROM addresses WHERE network = ? AND boot IS NULL", [name], |r| r.get(0))
-                .optional()
-                .state("read")?;
-            if let Some(user) = user {
-                return Err(Error::new(Kind::InUse, "remove network", name)
-                    .because(format!("container {} has an address in it", short(&user)))
-                    .hint(format!("tare rm {}", short(&user))));
+            let network = find(tx, id)?;
+            let users = users(tx, &network.id)?;
+            if !users.is_empty() {
+                let names: Vec<_> = users.iter().map(|c| c.name.as_str()).collect();
+                return Err(Error::new(Kind::InUse, "remove network", &network.name)
+                    .because(format!("{} in it: {}", counted(names.len()), names.join(", ")))
+                    .hint(format!(
+                        "disconnect them (tare network disconnect {} {}), or remove them with it (tare network rm -f {})",
+                        network.name, names[0], network.name
+                    )));
             }
-            if tx.execute("DELETE FROM networks WHERE name = ?", [name]).state("write")? == 0 {
-                return Err(Error::new(Kind::NotFound, "remove network", name).because("no such network"));
+            tx.execute("DELETE FROM networks WHERE id = ?", [&network.id]).state("write")?;
+            // In quarantine: of containers that are gone.
+            tx.execute("DELETE FROM addresses WHERE network = ?", [&network.id]).state("write")?;
+            Ok(())
+        })
+    }
+
+    /// The containers that have a place in a network (its id), by name.
+    ///
+    /// # Errors
+    /// State that cannot be read.
+    pub fn network_users(&self, id: &str) -> Result<Vec<ContainerRow>> {
+        self.read(|db| users(db, id))
+    }
+
+    /// Gives a container (its full id) a place in one more network (its id), with addresses. Durable.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` without such a container or network; `Kind::AlreadyExists` if it has a place there;
+    /// `Kind::Exhausted` and `Kind::InUse` as for addresses.
+    pub fn join_network(&self, container: &str, network: &str, addresses: &[AddressRequest]) -> Result<Vec<IpAddr>> {
+        let boot = boot_id()?;
+        self.write(Durability::Durable, |tx| {
+            let mut networks = networks_of(tx, container)?;
+            require(tx, network)?;
+            if networks.iter().any(|n| n == network) {
+                return Err(Error::new(Kind::AlreadyExists, "connect to network", network)
+                    .because(format!("container {} is in it already", rows::short(container))));
             }
-            tx.execute("DELETE FROM addresses WHERE network = ?", [name]).state("write")?;
+            networks.push(network.to_owned());
+            set_networks(tx, container, &networks)?;
+            purge(tx, &boot)?;
+            addresses.iter().map(|request| lease(tx, container, request)).collect()
+        })
+    }
+
+    /// Takes a container's place in a network away, its addresses with it: its device there must be gone. Durable. No
+    /// error if it has none.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` without such a container.
+    pub fn leave_network(&self, container: &str, network: &str) -> Result<()> {
+        self.write(Durability::Durable, |tx| {
+            let mut networks = networks_of(tx, container)?;
+            networks.retain(|n| n != network);
+            set_networks(tx, container, &networks)?;
+            tx.execute("DELETE FROM addresses WHERE container = ? AND network = ?", (container, network))
+                .state("write")?;
             Ok(())
         })
     }
 }
 
-fn find(db: &Connection, name: &str) -> Result<Option<NetworkRow>> {
-    let query = format!("SELECT {COLUMNS} FROM networks WHERE name = ?");
-    db.query_row(&query, [name], from_row).optional().state("read")
+/// Refuses a network (its id) that is not there.
+pub(crate) fn require(db: &Connection, id: &str) -> Result<()> {
+    let there = db.query_row("SELECT 1 FROM networks WHERE id = ?", [id], |_| Ok(())).optional().state("read")?;
+    there.ok_or_else(|| missing(rows::short(id)))
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<NetworkRow> {
-    Ok(NetworkRow {
-        name: row.get(0)?,
-        driver: row.get(1)?,
-        subnet: row.get::<_, Option<String>>(2)?.and_then(|s| s.parse().ok()),
-        gateway: row.get::<_, Option<String>>(3)?.and_then(|s| s.parse().ok()),
-        labels: labels_of(row.get_ref(4)?.as_str()?),
-        created: row.get(5)?,
-    })
+pub(crate) fn insert(tx: &Connection, network: &Network) -> Result<()> {
+    let definition = serde_json::to_string(network)
+        .map_err(|e| Error::new(Kind::Invalid, "store network", &network.name).because(e))?;
+    tx.execute(
+        "INSERT INTO networks (id, name, definition) VALUES (?, ?, ?)",
+        (&network.id, &network.name, definition),
+    )
+    .state("write")?;
+    Ok(())
+}
+
+/// This root's IPv6 prefix; made at the first question.
+pub(crate) fn ula(tx: &Connection) -> Result<IpNet> {
+    let known: Option<String> =
+        tx.query_row("SELECT value FROM settings WHERE key = ?", [ULA], |row| row.get(0)).optional().state("read")?;
+    if let Some(known) = known.and_then(|text| text.parse().ok()) {
+        return Ok(known);
+    }
+    // RFC 4193, 3.1: fd, 40 random bits, 16 bits of subnets.
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    rustix::rand::getrandom(&mut octets[1..6], rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::io("read random bytes", "", e))?;
+    let prefix = IpNet::new(Ipv6Addr::from(octets).into(), ULA_BITS).expect("48 is no more than 128");
+    tx.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (ULA, prefix.to_string()))
+        .state("write")?;
+    Ok(prefix)
+}
+
+fn all(db: &Connection) -> Result<Vec<Network>> {
+    let mut rows = db.prepare("SELECT definition FROM networks ORDER BY name").state("read")?;
+    let texts: Vec<String> = rows.query_map([], |row| row.get(0)).and_then(Iterator::collect).state("read")?;
+    texts.iter().map(|text| defined(text)).collect()
+}
+
+fn defined(text: &str) -> Result<Network> {
+    serde_json::from_str(text).map_err(|e| Error::new(Kind::Corrupt, "read network", "state.db").because(e))
+}
+
+fn find(db: &Connection, name_or_id: &str) -> Result<Network> {
+    let exact = "SELECT definition FROM networks WHERE id = ?1 OR name = ?1 ORDER BY name = ?1 DESC LIMIT 1";
+    let found: Option<String> = db.query_row(exact, [name_or_id], |row| row.get(0)).optional().state("read")?;
+    if let Some(text) = found {
+        return defined(&text);
+    }
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if name_or_id.is_empty() || name_or_id.len() >= 64 || !name_or_id.bytes().all(hex) {
+        return Err(missing(name_or_id));
+    }
+    // `g` comes right after the last hexadecimal digit.
+    let begins = "SELECT definition FROM networks WHERE id > ?1 AND id < ?1 || 'g' LIMIT 2";
+    let mut rows = db.prepare(begins).state("read")?;
+    let found: Vec<String> =
+        rows.query_map([name_or_id], |row| row.get(0)).and_then(Iterator::collect).state("read")?;
+    match &found[..] {
+        [one] => defined(one),
+        [] => Err(missing(name_or_id)),
+        _ => Err(Error::new(Kind::Invalid, "find network", name_or_id)
+            .because("several networks' ids begin so")
+            .hint("type more of the id")),
+    }
+}
+
+fn missing(name_or_id: &str) -> Error {
+    Error::new(Kind::NotFound, "find network", name_or_id)
+        .because("no such network")
+        .hint("`tare network ls` lists all networks")
+}
+
+fn users(db: &Connection, id: &str) -> Result<Vec<ContainerRow>> {
+    let mut users = rows::containers(db)?;
+    users.retain(|c| c.networks.iter().any(|n| n == id));
+    users.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(users)
+}
+
+fn networks_of(tx: &Connection, container: &str) -> Result<Vec<String>> {
+    Ok(rows::container_by_id(tx, container)?.ok_or_else(|| rows::missing_container(container))?.networks)
+}
+
+fn set_networks(tx: &Connection, container: &str, networks: &[String]) -> Result<()> {
+    tx.execute("UPDATE containers SET networks = ? WHERE id = ?", (networks.join(" "), container)).state("write")?;
+    Ok(())
+}
+
+fn counted(containers: usize) -> String {
+    if containers == 1 { "a container is".to_owned() } else { format!("{containers} containers are") }
 }

@@ -19,9 +19,11 @@ pub struct ContainerRow {
     pub created: i64,
     /// Volumes that it uses.
     pub volumes: Vec<String>,
+    /// Ids of the networks that it has a place in.
+    pub networks: Vec<String>,
 }
 
-pub(crate) const CONTAINER_COLUMNS: &str = "id, name, image, created, volumes";
+pub(crate) const CONTAINER_COLUMNS: &str = "id, name, image, created, volumes, networks";
 
 pub(crate) fn containers(db: &Connection) -> Result<Vec<ContainerRow>> {
     let query = format!("SELECT {CONTAINER_COLUMNS} FROM containers ORDER BY created DESC, id");
@@ -40,8 +42,13 @@ pub(crate) fn container_from_row(row: &Row<'_>) -> rusqlite::Result<ContainerRow
         name: row.get(1)?,
         image: row.get_ref(2)?.as_str_or_null()?.and_then(|hex| Digest::from_hex(hex).ok()),
         created: row.get(3)?,
-        volumes: row.get_ref(4)?.as_str()?.split_whitespace().map(str::to_owned).collect(),
+        volumes: words(row, 4)?,
+        networks: words(row, 5)?,
     })
+}
+
+fn words(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
+    Ok(row.get_ref(column)?.as_str()?.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Refuses an id that is not there.

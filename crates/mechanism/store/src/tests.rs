@@ -11,6 +11,7 @@ mod archives;
 mod concurrent;
 mod images;
 mod killed;
+mod networks;
 mod state;
 
 /// A root directory that goes with the test.
@@ -72,6 +73,7 @@ pub(crate) fn container<'a>(id: &'a str, name: Option<&'a str>) -> NewContainer<
         image: None,
         layers: &[],
         created: crate::now(),
+        networks: &[],
         addresses: &[],
         volumes: &[],
         durability: Durability::Lazy,
@@ -79,7 +81,7 @@ pub(crate) fn container<'a>(id: &'a str, name: Option<&'a str>) -> NewContainer<
 }
 
 pub(crate) fn pool(cidr: &str) -> AddressRequest {
-    AddressRequest { network: "net".into(), pool: cidr.parse().unwrap(), exclude: vec![], wanted: None }
+    AddressRequest { network: "net".into(), pool: cidr.parse().unwrap(), range: None, exclude: vec![], wanted: None }
 }
 
 /// Runs this test binary again with `role` as its only test; the environment is inherited.

@@ -1,0 +1,192 @@
+//! Bringing a container's networks about in the kernel, and taking them down.
+
+use super::plans::Plans;
+use crate::Engine;
+use crate::record::{self, Record, Status};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+use tare_model::{Context, Error, Result};
+use tare_network::{BridgePlan, Endpoint, EndpointKind, Host};
+
+/// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
+/// than they do.
+const LINGER: Duration = Duration::from_millis(250);
+/// A veth leaves the bridge some 15 ms after its namespace; on a busy host later.
+const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// When a bridge that nobody uses may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// After a while in which nobody has come.
+    Lingering,
+    /// Now.
+    AtOnce,
+}
+
+impl Engine {
+    /// Keeps whoever connects apart from whoever removes the last of a network.
+    pub(crate) fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
+        record::make_private(&self.config.run)?;
+        lock(&self.config.run.join("network.lock"), how)
+    }
+
+    /// The same for one network (its id).
+    fn bridge_lock(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
+        let dir = self.network_dir(id);
+        record::make_private(&dir)?;
+        lock(&dir.join("lock"), how)
+    }
+
+    /// Says that a network (its id) is wanted, for as long as the descriptor is open: whoever lingers to remove its bridge
+    /// does not.
+    pub(crate) fn want_network(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let lock = self.bridge_lock(id, FlockOperation::LockShared)?;
+        if let Some(lock) = &lock {
+            // The last one to come removes it, and only that one.
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            let _ = rustix::fs::futimens(lock, &Timestamps { last_access: now, last_modification: now });
+        }
+        Ok(lock)
+    }
+
+    /// Connects a container's namespace as planned, all networks with one handle of the host's. The status names the
+    /// endpoints already: whatever happens, what was begun is taken down. Adds to its warnings what was changed of the host.
+    pub(crate) fn connect_all(
+        &self,
+        plans: &Plans,
+        netns: &OwnedFd,
+        record: &Record,
+        status: &mut Status,
+    ) -> Result<()> {
+        // Each network's lock before the common one: whoever removes a bridge has the one, and waits for the other.
+        let bridged = plans.endpoints.iter().filter(|p| matches!(p.kind, EndpointKind::Bridge { .. }));
+        let _wanted = bridged.map(|p| self.want_network(&p.network)).collect::<Result<Vec<_>>>()?;
+        let _lock = self.network_lock(FlockOperation::LockShared)?;
+        let mut host = Host::open()?;
+        let mut bridges = plans.bridges.iter();
+        for (i, plan) in plans.endpoints.iter().enumerate() {
+            if let (EndpointKind::Bridge { .. }, Some(bridge)) = (&plan.kind, bridges.next()) {
+                let report = host.ensure_bridge(bridge)?;
+                let changed = report.settings.iter();
+                status.warnings.extend(changed.map(|s| {
+                    format!(
+                        "{} was {} on this host, and is {} now: networks of containers need it",
+                        s.name, s.before, s.now
+                    )
+                }));
+            }
+            self.fault("bridge")?;
+            status.endpoints[i] = host.connect(plan, netns.as_fd())?;
+            let aliases = record.request.attachments.get(i).map_or(&[][..], |a| &a.aliases);
+            self.enter_name(&status.endpoints[i], &record.id, record.name(), aliases)?;
+        }
+        Ok(())
+    }
+
+    /// Withdraws a container's published ports and its names: at once, so that they are free when the caller is answered.
+    /// Goes on past failures and returns the first.
+    pub(crate) fn withdraw(&self, id: &str, endpoints: &[Endpoint]) -> Result<()> {
+        let mut result = Ok(());
+        let mut host = None;
+        for endpoint in endpoints {
+            result = result.and(self.strike_name(&endpoint.network, id));
+            if endpoint.ports.is_empty() {
+                continue;
+            }
+            let opened = match host.take() {
+                Some(host) => Ok(host),
+                None => Host::open(),
+            };
+            match opened {
+                Ok(mut opened) => {
+                    result = result.and(opened.disconnect(endpoint, None));
+                    host = Some(opened);
+                }
+                Err(e) => result = result.and(Err(e)),
+            }
+        }
+        result
+    }
+
+    /// Waits until a container's devices are gone, and removes those that do not go by themselves.
+    pub(crate) fn await_devices(&self, endpoints: &[Endpoint]) -> Result<()> {
+        let veth = |e: &&Endpoint| matches!(e.kind, EndpointKind::Bridge { .. });
+        let mut left: Vec<&str> = endpoints.iter().filter(veth).map(|e| e.link.as_str()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut host = Host::open()?;
+        let end = Instant::now() + DEVICE_PATIENCE;
+        loop {
+            let mut there = Vec::new();
+            for link in left {
+                if host.link_exists(link)? {
+                    there.push(link);
+                }
+            }
+            left = there;
+            if left.is_empty() {
+                break;
+            }
+            if Instant::now() > end {
+                left.iter().try_for_each(|link| host.delete_link(link))?;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        endpoints.iter().filter(veth).try_for_each(|e| host.remove_limit(&e.link, e.rate))
+    }
+
+    /// Removes the bridges of these endpoints if nobody has come meanwhile.
+    pub(crate) fn release_bridges(&self, status: &Status, when: Release) -> Result<()> {
+        let of = |e: &Endpoint| {
+            let EndpointKind::Bridge { bridge, .. } = &e.kind else { return None };
+            let plan = status.bridges.iter().find(|b| b.bridge == *bridge)?;
+            Some((e.network.clone(), plan.clone()))
+        };
+        let bridges: Vec<(String, BridgePlan)> = status.endpoints.iter().filter_map(of).collect();
+        if bridges.is_empty() {
+            return Ok(());
+        }
+        let begun = SystemTime::now();
+        if when == Release::Lingering {
+            std::thread::sleep(LINGER);
+        }
+        let mut result = Ok(());
+        for (network, plan) in &bridges {
+            let begun = (when == Release::Lingering).then_some(begun);
+            result = result.and(self.release_bridge(network, plan, begun));
+        }
+        result
+    }
+
+    /// Removes one network's bridge (`network`: its id) unless somebody uses it, or has come since.
+    pub(crate) fn release_bridge(&self, network: &str, plan: &BridgePlan, since: Option<SystemTime>) -> Result<()> {
+        // Whoever holds the lock is connecting: the bridge is in use.
+        let Some(lock) = self.bridge_lock(network, FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
+        if let Some(since) = since {
+            let used = std::fs::File::from(lock.try_clone().during("duplicate", "network lock")?).metadata();
+            if used.and_then(|m| m.modified()).is_ok_and(|t| t > since) {
+                return Ok(());
+            }
+        }
+        let _root = self.network_lock(FlockOperation::LockExclusive)?;
+        Host::open()?.remove_bridge_if_unused(&plan.table, &plan.bridge, plan.parent.as_deref()).map(drop)
+    }
+}
+
+fn lock(path: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let fd =
+        rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("open", path.display(), e))?;
+    loop {
+        match rustix::fs::flock(&fd, how) {
+            Ok(()) => return Ok(Some(fd)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::io("lock", path.display(), e)),
+        }
+    }
+}

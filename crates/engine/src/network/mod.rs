@@ -1,0 +1,38 @@
+//! Networks, as containers have them: what is defined, who has which place, what a start brings about.
+//!
+//! ```text
+//! request::NetworkRequest ── define ──► Network, a row of the store        once, `network create`
+//! request::Attachment     ── places ──► Lease: addresses, in the record    once, `create` or `network connect`
+//! Network + Lease         ── plans  ──► EndpointPlan, BridgePlan           at each start; then connected
+//! ```
+//!
+//! Locks below the run directory, taken in this order:
+//!
+//! ```text
+//! networks/<id>/lock       shared: connects to this network. Exclusive: removes its bridge
+//! network.lock             shared: connects. Exclusive: removes a network from the kernel
+//! networks/<id>            exclusive: replaces networks/<id>/names
+//! ```
+
+mod bridge;
+mod define;
+mod etc;
+mod names;
+mod options;
+mod places;
+mod plans;
+mod ports;
+mod shape;
+mod subnets;
+#[cfg(test)]
+mod testing;
+mod verbs;
+
+pub(crate) use bridge::Release;
+pub(crate) use places::{Place, address_requests, lease_of};
+pub(crate) use ports::{check as check_ports, port_mapping, port_mappings, port_views};
+pub(crate) use shape::Shape;
+pub use verbs::NetworkRemoval;
+
+/// What users call the network of those who name none.
+pub(crate) const DEFAULT: &str = "bridge";
