@@ -112,7 +112,8 @@ random.trust_cpu=on systemd.show_status=error $hierarchy" \
       -device nvme-ns,bus=disks,nsid=3,drive=in \
       -drive if=none,id=out,format=raw,cache=unsafe,file="$work/out.img" \
       -device nvme-ns,bus=disks,nsid=4,drive=out \
-      -netdev user,id=net,restrict=on -device virtio-net-pci,netdev=net,romfile= \
+      -netdev hubport,id=net0,hubid=0 -device virtio-net-pci,netdev=net0,romfile=,mac=52:54:00:74:61:00 \
+      -netdev hubport,id=net1,hubid=0 -device virtio-net-pci,netdev=net1,romfile=,mac=52:54:00:74:61:01 \
       -serial file:"$console" -chardev stdio,id=events,signal=off -serial chardev:events -serial file:"$output" \
       2>"$work/qemu.err"
   }

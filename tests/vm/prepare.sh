@@ -10,6 +10,8 @@ VM_PACKAGES=systemd,systemd-sysv,libpam-systemd,dbus,udev,kmod,iproute2,nftables
 VM_PACKAGES+=,python3,dmsetup,strace,netcat-openbsd,erofs-utils
 # What the end-to-end tests use besides (skopeo and umoci have dependencies that debootstrap cannot order).
 VM_PACKAGES+=,gcc,libc6-dev,sqlite3,docker-registry,apache2-utils,xz-utils,bzip2,zstd,openssl,curl,iputils-ping
+# Firewalls of others, and what asks names.
+VM_PACKAGES+=,iptables,ufw,firewalld,bind9-dnsutils
 # Not needed for a test, and each costs time at every emulated boot.
 VM_MASKED=(apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
   e2scrub_reap.service fstrim.timer getty.target getty@tty1.service systemd-journal-flush.service
@@ -18,6 +20,7 @@ VM_MASKED=(apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-back
   systemd-random-seed.service systemd-pcrphase.service systemd-pcrphase-sysinit.service
   systemd-machine-id-commit.service systemd-tmpfiles-clean.timer ldconfig.service modprobe@efi_pstore.service
   modprobe@drm.service systemd-pstore.service sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount
+  ufw.service firewalld.service
   serial-getty@ttyS0.service systemd-hwdb-update.service nftables.service user@0.service docker-registry.service apache-htcacheclean.service)
 
 # apt SUITE COMMAND...: apt against one suite of this machine's mirror, with lists and cache of its own, so that the

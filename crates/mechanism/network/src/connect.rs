@@ -9,11 +9,11 @@
 
 use crate::address::{NewRoute, link_local};
 use crate::channel::Channel;
+use crate::device::{Device, LOOPBACK, Link, NewPair, PortBehaviour};
 use crate::element::Element;
 use crate::host::{Host, missing};
 use crate::macvlan::Shared;
 use crate::phys::Inside;
-use crate::route::{Device, LOOPBACK, Link, PortBehaviour};
 use crate::settle::Settled;
 use crate::{Endpoint, EndpointKind, EndpointPlan, LentDevice, PortMapping, macvlan, phys, sysctl, traffic};
 use rustix::fd::BorrowedFd;
@@ -73,7 +73,14 @@ impl Host {
             EndpointKind::Bridge { bridge, isolated_port } => {
                 let bridge = self.bridge_link(bridge)?;
                 let mtu = if plan.mtu == 0 { bridge.mtu } else { plan.mtu };
-                batch.add_veth(plan, mtu, bridge.index, netns);
+                batch.add_veth(&NewPair {
+                    link: &plan.link,
+                    master: bridge.index,
+                    interface: &plan.interface,
+                    mac: plan.mac,
+                    netns,
+                    mtu,
+                });
                 let hairpin = !plan.ports.is_empty() && bridged_packets_are_filtered();
                 let behaviour = PortBehaviour { hairpin, isolated: *isolated_port };
                 if !behaviour.is_usual() {

@@ -1,9 +1,9 @@
 //! The default routes of a container that is connected already: led through another network when one comes or goes.
 
 use crate::channel::{Batch, Channel, Request};
+use crate::device::{Device, Link};
 use crate::host::missing;
 use crate::message::CREATE;
-use crate::route::{Device, Link};
 use crate::{Endpoint, EndpointKind, Host};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;

@@ -2,8 +2,8 @@
 
 use crate::address::{Route, link_local};
 use crate::channel::Channel;
+use crate::device::{Device, LOOPBACK, Link};
 use crate::nft::Depth;
-use crate::route::{Device, LOOPBACK, Link};
 use crate::settle::Settled;
 use crate::sysctl::{self, Families};
 use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, Policy, macvlan};

@@ -2,7 +2,7 @@
 
 use crate::address::Route;
 use crate::channel::Channel;
-use crate::route::{Device, Link};
+use crate::device::{Device, Link};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@
 use crate::Setting;
 use crate::address::{Held, Route};
 use crate::channel::Channel;
-use crate::route::Link;
+use crate::device::Link;
 use std::io::ErrorKind;
 use std::path::Path;
 use tare_model::{Context as _, Error, Result};

@@ -11,8 +11,8 @@
 //! Sources: tc-tbf(8), tc-u32(8), tc-mirred(8), linux/{pkt_sched.h,pkt_cls.h,tc_act/tc_mirred.h}, net/sched/sch_tbf.c.
 
 use crate::channel::{Batch, Channel, Request};
+use crate::device::{Device, Link};
 use crate::message::{CREATE, EXCLUSIVE};
-use crate::route::{Device, Link};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tare_model::{Context as _, Error, Kind, Result};

@@ -298,3 +298,39 @@ fn a_container_does_not_listen_to_advertisements_of_its_neighbours() {
         assert_eq!(command(&["ip", "-6", "route"]), here);
     });
 }
+
+/// Prints what the second family costs; for people: `cargo nextest run -p tare-network cost --no-capture`.
+#[test]
+fn cost_of_both_families() {
+    in_new_namespace(|_| {
+        let mut lab = Both::new(|network| network);
+        let plan = BridgePlan::of(&lab.site, &lab.network, 1500).unwrap();
+        lab.host.ensure_bridge(&plan).unwrap();
+        let mut keep = Vec::new();
+        for families in ["v4", "v4 and v6"] {
+            let mut times: Vec<(Duration, Duration)> = (0..40)
+                .map(|_| {
+                    let mut endpoint = lab.plan();
+                    if families == "v4" {
+                        endpoint.addresses.pop();
+                        endpoint.gateways.pop();
+                    }
+                    let netns = new_network_namespace().unwrap();
+                    let start = Instant::now();
+                    lab.host.ensure_bridge(&plan).unwrap();
+                    let ensured = start.elapsed();
+                    lab.host.connect(&endpoint, netns.as_fd()).unwrap();
+                    keep.push(netns);
+                    (ensured, start.elapsed() - ensured)
+                })
+                .collect();
+            times.sort();
+            let ensured = times[20].0;
+            times.sort_by_key(|t| t.1);
+            println!(
+                "{families}: ensure_bridge {ensured:?}, connect {:?} (medians of 40; least {:?})",
+                times[20].1, times[0].1
+            );
+        }
+    });
+}

@@ -72,6 +72,20 @@ fn link_header(device: Device<'_>, flags: u32, change: u32) -> [u8; 16] {
     header
 }
 
+/// A veth pair about to be made.
+pub(crate) struct NewPair<'a> {
+    /// Name of the host's end.
+    pub(crate) link: &'a str,
+    /// Number of the bridge of which that is a port.
+    pub(crate) master: u32,
+    /// Name, hardware address and namespace of the other end.
+    pub(crate) interface: &'a str,
+    pub(crate) mac: Option<MacAddress>,
+    pub(crate) netns: BorrowedFd<'a>,
+    /// Of both ends.
+    pub(crate) mtu: u32,
+}
+
 /// What a bridge does at one of its ports beyond the usual. What is false is left as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PortBehaviour {
@@ -114,31 +128,31 @@ impl Batch {
         });
     }
 
-    /// A veth pair: this end up and a port of `master`, the other one `interface` in `netns`, still down: veth refuses
-    /// to go up before it has a peer.
-    pub(crate) fn add_veth(&mut self, plan: &crate::EndpointPlan, mtu: u32, master: u32, netns: BorrowedFd<'_>) {
+    /// A veth pair: this end up and a port of the bridge, the other one still down: veth refuses to go up before it has
+    /// a peer.
+    pub(crate) fn add_veth(&mut self, pair: &NewPair<'_>) {
         let request = Request {
             kind: RTM_NEWLINK,
             flags: CREATE | EXCLUSIVE,
             header: &link_header(Device::Index(0), IFF_UP, IFF_UP),
             step: "create device",
-            object: &plan.link,
+            object: pair.link,
             fine: &[],
         };
         self.add(&request, |a| {
-            a.string(IFLA_IFNAME, &plan.link);
-            a.u32(IFLA_MTU, mtu);
-            a.u32(IFLA_MASTER, master);
+            a.string(IFLA_IFNAME, pair.link);
+            a.u32(IFLA_MTU, pair.mtu);
+            a.u32(IFLA_MASTER, pair.master);
             a.nest(IFLA_LINKINFO, |a| {
                 a.string(IFLA_INFO_KIND, "veth");
                 a.nest(IFLA_INFO_DATA, |a| {
                     a.nest_after(VETH_INFO_PEER, &link_header(Device::Index(0), 0, 0), |a| {
-                        a.string(IFLA_IFNAME, &plan.interface);
-                        if let Some(mac) = plan.mac {
+                        a.string(IFLA_IFNAME, pair.interface);
+                        if let Some(mac) = pair.mac {
                             a.bytes(IFLA_ADDRESS, &mac.0);
                         }
-                        a.u32(IFLA_MTU, mtu);
-                        a.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
+                        a.u32(IFLA_MTU, pair.mtu);
+                        a.u32(IFLA_NET_NS_FD, pair.netns.as_raw_fd() as u32);
                     });
                 });
             });
