@@ -50,6 +50,7 @@ pub use info::Info;
 pub use init::init;
 pub use instruction::{apply_change, apply_changes};
 pub use lifecycle::RemoveOptions;
+pub use live::Force;
 pub use logs::{LogQuery, Logs};
 pub use network::NetworkRemoval;
 pub use start::{Attach, Started};

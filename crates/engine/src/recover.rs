@@ -67,6 +67,7 @@ impl Engine {
             // It may have been one that is removed at its end.
             self.store.container(&row.id)?;
         }
+        self.end_left_change(&dirs, &row.id);
         let record = match dirs.record() {
             Err(_) if dirs.is_alive()? => {
                 return Err(

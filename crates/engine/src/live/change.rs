@@ -59,9 +59,14 @@ impl Change {
         }
     }
 
-    /// Lets go of the right; what is half done is for the next one to look.
-    pub(crate) fn leave(mut self) {
+    /// From here on it is half done: if it ends so, that is for the next one to look.
+    pub(crate) fn half_done(&mut self) {
         self.stays = true;
+    }
+
+    /// It is brought to its end, or undone.
+    pub(crate) fn whole(&mut self) {
+        self.stays = false;
     }
 }
 
@@ -123,9 +128,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(Change::left_behind(&dirs(dir.path())).unwrap().is_none());
         std::fs::write(dir.path().join("change"), "").unwrap();
-        let found = Change::left_behind(&dirs(dir.path())).unwrap().unwrap();
+        let mut found = Change::left_behind(&dirs(dir.path())).unwrap().unwrap();
         assert!(found.unfinished);
-        found.leave();
+        found.half_done();
+        drop(found);
         assert!(Change::begin(&dirs(dir.path())).unwrap().unfinished);
     }
 }

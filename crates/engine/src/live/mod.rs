@@ -1,9 +1,11 @@
 //! Networks of containers that run: restored after others took parts of them away.
 
 mod change;
+mod networks;
 mod ports;
-mod shape;
 mod target;
+
+pub use networks::Force;
 
 use crate::Engine;
 use crate::supervise::control::{Done, Request};

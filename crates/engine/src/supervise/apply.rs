@@ -4,8 +4,8 @@
 //! thing is made and after it is gone.
 
 use super::control::{Connect, Live, Shape};
-use crate::network;
 use crate::record::{Dirs, Status};
+use crate::{Engine, network};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tare_model::{Context, Error, Kind, Result};
@@ -20,6 +20,13 @@ struct Scene {
     netns: OwnedFd,
     /// Keeps away who would remove a bridge.
     _lock: Option<OwnedFd>,
+}
+
+impl Engine {
+    /// Does without the supervisor what it would do if it could be asked.
+    pub(crate) fn disconnect_from_here(&self, id: &str, network: &str, then: &Shape) -> Result<()> {
+        Live::new(self, id, Vec::new()).disconnect(network, then)
+    }
 }
 
 impl Live<'_> {
@@ -40,9 +47,11 @@ impl Live<'_> {
         let mut scene = self.scene()?;
         let mut plan = wanted.plan.clone();
         if scene.status.endpoints.iter().any(|e| e.network == plan.network) {
-            return Err(Error::new(Kind::AlreadyExists, "connect to network", "").because("it is connected already"));
+            return Err(Error::new(Kind::AlreadyExists, "connect to network", &wanted.network)
+                .because("it is connected already"));
         }
         let before = Shape::of(&scene.status);
+        let _wanted = self.engine.want_network(&plan.network)?;
         if let Some(bridge) = &wanted.bridge {
             scene.host.ensure_bridge(bridge)?;
         }
@@ -51,26 +60,39 @@ impl Live<'_> {
         scene.status.endpoints.push(Endpoint { gateways: Vec::new(), ports: Vec::new(), ..plan.endpoint() });
         scene.write()?;
         self.engine.fault("connect-intent")?;
-        if let Err(e) = scene.host.connect(&plan, scene.netns.as_fd()) {
-            let _ = self.engine.take_device_back(&self.id, plan.lent.as_ref(), scene.netns.as_fd());
-            scene.status.endpoints.pop();
-            let _ = scene.write();
-            return Err(e);
+        match scene.host.connect(&plan, scene.netns.as_fd()) {
+            Ok(endpoint) => {
+                scene.status.endpoints.pop();
+                scene.status.endpoints.push(Endpoint { gateways: Vec::new(), ports: Vec::new(), ..endpoint });
+            }
+            Err(e) => {
+                let _ = self.engine.take_device_back(&self.id, plan.lent.as_ref(), scene.netns.as_fd());
+                let _ = scene.forget_endpoint(&plan.network);
+                return Err(e);
+            }
         }
         if plan.lent.is_some() {
             self.namespace = Some(scene.netns.try_clone().during("duplicate", "network namespace")?);
         }
-        if let Err(e) = self.engine.fault("connected").and_then(|()| scene.take_shape(&wanted.then)) {
+        let rest = self.engine.fault("connected").and_then(|()| scene.take_shape(&wanted.then)).and_then(|()| {
+            let endpoint = scene.status.endpoints.last().ok_or_else(|| Error::new(Kind::NotFound, "connect", ""))?;
+            self.engine.enter_name(endpoint, &self.id, &wanted.name, &wanted.aliases)?;
+            scene.write()
+        });
+        if let Err(e) = rest {
+            let _ = self.engine.strike_name(&plan.network, &self.id);
             let _ = scene.remove(&plan.network, &before);
             let _ = self.engine.take_device_back(&self.id, plan.lent.as_ref(), scene.netns.as_fd());
             return Err(e);
         }
-        scene.write()
+        Ok(())
     }
 
     pub(super) fn disconnect(&mut self, id: &str, then: &Shape) -> Result<()> {
         let mut scene = self.scene()?;
         self.engine.fault("disconnect")?;
+        // Nobody is to be led to an address that is about to go.
+        self.engine.strike_name(id, &self.id)?;
         let lent = scene.status.endpoints.iter().find(|e| e.network == id).and_then(|e| e.lent.clone());
         scene.remove(id, then)?;
         self.engine.take_device_back(&self.id, lent.as_ref(), scene.netns.as_fd())
@@ -134,14 +156,20 @@ impl Scene {
 
     /// Takes a network's device away, and gives the others the shape that they then have.
     fn remove(&mut self, id: &str, then: &Shape) -> Result<()> {
-        let Some(i) = self.status.endpoints.iter().position(|e| e.network == id) else { return Ok(()) };
-        self.host.disconnect(&self.status.endpoints[i], Some(self.netns.as_fd()))?;
+        let Some(endpoint) = self.status.endpoints.iter().find(|e| e.network == id) else { return Ok(()) };
+        self.host.disconnect(endpoint, Some(self.netns.as_fd()))?;
+        self.forget_endpoint(id)?;
+        let shaped = self.take_shape(then);
+        self.write().and(shaped)
+    }
+
+    fn forget_endpoint(&mut self, network: &str) -> Result<()> {
+        let Some(i) = self.status.endpoints.iter().position(|e| e.network == network) else { return Ok(()) };
         let endpoint = self.status.endpoints.remove(i);
         if let EndpointKind::Bridge { bridge, .. } = &endpoint.kind {
             self.status.bridges.retain(|b| b.bridge != *bridge);
         }
-        let shaped = self.take_shape(then);
-        self.write().and(shaped)
+        self.write()
     }
 
     fn forget(&mut self, ports: &[PortMapping]) {

@@ -42,9 +42,14 @@ pub(crate) enum Request {
 /// A network to connect to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Connect {
+    /// The network's name, for messages.
+    pub(crate) network: String,
     pub(crate) plan: EndpointPlan,
     /// What it stands on, for networks with a bridge.
     pub(crate) bridge: Option<BridgePlan>,
+    /// The container's name, and further names of it there.
+    pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
     pub(crate) then: Shape,
 }
 
