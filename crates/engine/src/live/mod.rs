@@ -10,7 +10,8 @@ pub use networks::Force;
 use crate::Engine;
 use crate::supervise::control::{Done, Request};
 use crate::view::{Container, State};
-use rustix::fs::FlockOperation;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use tare_model::{Error, Kind, Result};
 use tare_network::Host;
 
@@ -54,17 +55,38 @@ impl Engine {
         if status.endpoints.is_empty() {
             return Ok(0);
         }
-        // Nobody may remove a bridge meanwhile.
+        // Nobody may remove a bridge meanwhile. And of hundreds that see the same flush one after another looks, so that
+        // all but the first find the common part as it should be.
         let _lock = self.network_lock(FlockOperation::LockShared)?;
+        let _turn = self.restore_lock()?;
         let mut host = Host::open()?;
         let mut missing = 0;
         for bridge in &status.bridges {
-            missing += usize::from(host.ensure_bridge(bridge)?.rules_written);
+            let report = host.ensure_bridge(bridge)?;
+            missing += usize::from(report.bridge_created) + usize::from(report.rules_written);
+        }
+        if let Some(first) = status.bridges.first() {
+            let policies: Vec<_> = status.bridges.iter().map(|b| b.policy.clone()).collect();
+            missing += usize::from(host.restore_rules(&first.table, &policies)?);
         }
         for endpoint in &status.endpoints {
             missing += host.restore(endpoint)?;
         }
         Ok(missing)
+    }
+
+    fn restore_lock(&self) -> Result<OwnedFd> {
+        let path = self.config.run.join("restore.lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| Error::io("open", path.display(), e))?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("lock", path.display(), e)),
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::target::{Target, strange};
 use crate::Engine;
-use crate::network::port_views;
+use crate::network::{Shape, port_views, wishes};
 use crate::request::PortRequest;
 use crate::supervise::control::{Done, Request};
 use crate::view::Port;
@@ -25,9 +25,10 @@ impl Engine {
         target.require_own_stack(ADD)?;
         let mut published = Vec::new();
         if target.status.is_some() {
-            let wishes = crate::network::port_mappings(ports)?;
-            let request = Request::Publish { ports: wishes.clone() };
-            let done = self.ask(&target.record.id, &request).map_err(|e| self.name_publisher(e, &wishes))?;
+            let wishes = self.wishes_of(&target, ports)?;
+            let first: Vec<_> = wishes.iter().map(first_port).collect();
+            let request = Request::Publish { ports: wishes };
+            let done = self.ask(&target.record.id, &request).map_err(|e| self.name_publisher(e, &first))?;
             let Done::Ports(done) = done else { return Err(strange(target.record.name())) };
             published = port_views(&done);
         }
@@ -35,6 +36,18 @@ impl Engine {
         target.record.request.ports.extend_from_slice(ports);
         target.write_record()?;
         Ok(published)
+    }
+
+    /// With the addresses that the network or the configuration names where a request names none.
+    fn wishes_of(&self, target: &Target, ports: &[PortRequest]) -> Result<Vec<PortRequest>> {
+        let places = self.places_of(&target.record)?;
+        let shape = Shape::of(&places.iter().map(|(p, _)| (&p.attachment, &p.network)).collect::<Vec<_>>());
+        let carrier = shape.carrier.map(|i| &places[i].0.network).ok_or_else(|| {
+            Error::new(Kind::State, ADD, target.record.name())
+                .because("it is in no network through which it could be reached from outside")
+                .hint("connect it to one with a bridge that is not internal: tare network connect bridge CONTAINER")
+        })?;
+        Ok(wishes(ports, carrier, &self.config.network.publish))
     }
 
     /// Withdraws published ports of a container: at once if it runs, and for its next starts. Connections that are
@@ -106,6 +119,15 @@ fn forget(target: &mut Target, ports: &[PortRequest], live: &[PortMapping], gone
             None => true,
         }
     });
+}
+
+fn first_port(request: &PortRequest) -> PortMapping {
+    PortMapping {
+        host_ip: request.host_ip,
+        host_port: request.host_ports.map_or(0, |(first, _)| first),
+        container_port: request.container_port,
+        transport: request.transport,
+    }
 }
 
 /// Whether a request means this mapping.

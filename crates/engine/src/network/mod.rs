@@ -30,7 +30,7 @@ mod verbs;
 
 pub(crate) use bridge::Release;
 pub(crate) use places::{Place, address_requests, lease_of};
-pub(crate) use ports::{check as check_ports, port_mapping, port_mappings, port_views};
+pub(crate) use ports::{check as check_ports, port_mapping, port_views, wishes};
 pub(crate) use shape::Shape;
 pub use verbs::NetworkRemoval;
 

@@ -144,17 +144,6 @@ pub(crate) fn wishes(requests: &[PortRequest], carrier: &Network, general: &[IpA
     out
 }
 
-/// The ports asked for, as the mechanism takes them; of a range the first.
-pub(crate) fn port_mappings(ports: &[PortRequest]) -> Result<Vec<PortMapping>> {
-    let mapping = |p: &PortRequest| PortMapping {
-        host_ip: p.host_ip,
-        host_port: p.host_ports.map_or(0, |(first, _)| first),
-        container_port: p.container_port,
-        transport: p.transport,
-    };
-    Ok(ports.iter().map(mapping).collect())
-}
-
 /// The ports in force, as callers are told.
 pub(crate) fn port_views(ports: &[PortMapping]) -> Vec<Port> {
     ports

@@ -5,11 +5,12 @@
 
 use super::control::{Connect, Live, Shape};
 use crate::record::{Dirs, Status};
+use crate::request::PortRequest;
 use crate::{Engine, network};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tare_model::{Context, Error, Kind, Result};
-use tare_network::{Endpoint, EndpointKind, Host, PortMapping, reserve_ports};
+use tare_network::{Endpoint, EndpointKind, Host, PortMapping, PortWish, reserve_ports};
 
 /// What one change has at hand.
 struct Scene {
@@ -41,6 +42,16 @@ impl Live<'_> {
             .map_err(|e| Error::io("open", path, e).with_kind(Kind::State))?;
         let lock = self.engine.network_lock(FlockOperation::LockShared)?;
         Ok(Scene { dirs, status, host: Host::open()?, netns, _lock: lock })
+    }
+
+    /// Whether there is something in the host's firewall for this container.
+    pub(super) fn has_rules(&self) -> bool {
+        self.engine.dirs(&self.id).status().ok().flatten().is_some_and(|status| !status.bridges.is_empty())
+    }
+
+    /// Makes anew what others have deleted. What cannot be now is tried at the next deletion, and by `network reload`.
+    pub(super) fn restore(&self) {
+        let _ = self.engine.restore_networks(&self.id);
     }
 
     pub(super) fn connect(&mut self, wanted: &Connect) -> Result<()> {
@@ -98,8 +109,14 @@ impl Live<'_> {
         self.engine.take_device_back(&self.id, lent.as_ref(), scene.netns.as_fd())
     }
 
-    pub(super) fn publish(&mut self, wanted: &[PortMapping]) -> Result<Vec<PortMapping>> {
-        let taken = reserve_ports(wanted)?;
+    pub(super) fn publish(&mut self, wanted: &[PortRequest]) -> Result<Vec<PortMapping>> {
+        let wish = |p: &PortRequest| PortWish {
+            host_ip: p.host_ip,
+            host_ports: p.host_ports,
+            container_port: p.container_port,
+            transport: p.transport,
+        };
+        let taken = reserve_ports(&wanted.iter().map(wish).collect::<Vec<_>>())?;
         let mut scene = self.scene()?;
         let carrier = scene.carrier().ok_or_else(|| {
             Error::new(Kind::State, "publish port", taken.ports.first().map(ToString::to_string).unwrap_or_default())

@@ -17,6 +17,7 @@
 //! down), or a change that was begun and not ended ([`crate::live`]), which the next one to look undoes.
 
 use crate::Engine;
+use crate::request::PortRequest;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ pub(crate) enum Request {
     /// One network less: its id. Fine if it is not connected.
     Disconnect { network: String, then: Shape },
     /// More published ports, all or none.
-    Publish { ports: Vec<PortMapping> },
+    Publish { ports: Vec<PortRequest> },
     /// Fewer published ports. Those that are not there are passed over.
     Withdraw { ports: Vec<PortMapping> },
 }

@@ -9,6 +9,7 @@
 //! container's stdout, stderr or terminal ──► log
 //!                                        └─► every attached client that wants output
 //! any attached client's input ──► container's stdin or terminal
+//! rules deleted by others ──► restored
 //! any client's request ──► control: networks and published ports, changed while it runs
 //! ```
 
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tare_model::{Context, Error, Kind, Result};
+use tare_network::Monitor;
 
 /// What the launcher hands over: as the one argument, with the descriptors left open under these numbers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,7 +124,9 @@ pub fn supervise(handover: &str) -> Result<()> {
         stop_signal: handover.stop_signal,
         stop_timeout: Duration::from_secs(handover.stop_timeout.into()),
         kill_at: None,
+        monitor: None,
     };
+    supervisor.watch_rules();
     supervisor.live.namespace = optional(handover.namespace)?;
     let status = supervisor.watch();
     let ports = supervisor.live.let_go();
@@ -157,6 +161,8 @@ struct Supervisor<'a> {
     stop_timeout: Duration,
     /// When it is killed, having been asked to end.
     kill_at: Option<Instant>,
+    /// Tells when others deleted rules, if there are any to be restored.
+    monitor: Option<Monitor>,
 }
 
 /// What a poll entry stands for.
@@ -164,6 +170,7 @@ struct Supervisor<'a> {
 enum Source {
     Pid,
     Signals,
+    Rules,
     Listen,
     Output(usize),
     Stdin,
@@ -190,6 +197,7 @@ impl Supervisor<'_> {
                 match source {
                     Source::Pid => exit = exit.or_else(|| reap(self.pidfd.as_fd())),
                     Source::Signals => self.asked_to_end(),
+                    Source::Rules => self.restore_rules(),
                     Source::Listen => self.accept(),
                     Source::Output(i) => drop(self.relay(i)),
                     Source::Stdin => self.write_input(),
@@ -217,6 +225,10 @@ impl Supervisor<'_> {
         sources.extend([Source::Pid, Source::Signals]);
         polled.push(PollFd::new(&self.pidfd, PollFlags::IN));
         polled.push(PollFd::new(&self.signals, PollFlags::IN));
+        if let Some(monitor) = &self.monitor {
+            sources.push(Source::Rules);
+            polled.push(PollFd::new(monitor, PollFlags::IN));
+        }
         if let Some(l) = &self.listen {
             sources.push(Source::Listen);
             polled.push(PollFd::new(l, PollFlags::IN));
@@ -274,6 +286,25 @@ impl Supervisor<'_> {
         true
     }
 
+    /// Watches for deletions if the container has rules that could be deleted, and not otherwise.
+    fn watch_rules(&mut self) {
+        if self.monitor.is_some() || !self.live.has_rules() {
+            return;
+        }
+        self.monitor = Monitor::open().ok();
+    }
+
+    /// Whoever flushes the firewall means his own rules.
+    fn restore_rules(&mut self) {
+        let Some(monitor) = &mut self.monitor else { return };
+        match monitor.changed() {
+            Ok(true) => self.live.restore(),
+            Ok(false) => {}
+            // Not to be asked again and again.
+            Err(_) => self.monitor = None,
+        }
+    }
+
     fn accept(&mut self) {
         let Some(listen) = &self.listen else { return };
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
@@ -311,6 +342,8 @@ impl Supervisor<'_> {
             [CONTROL, last, ref piece @ ..] => {
                 let Some(request) = client.gather(last != 0, piece) else { return };
                 let answer = self.live.answer(&request);
+                self.watch_rules();
+                let Some(client) = self.clients.get_mut(i) else { return };
                 attach::pieces(ANSWER, &answer).for_each(|packet| client.send(&packet));
             }
             [SIGNAL, a, b, c, d] => {
