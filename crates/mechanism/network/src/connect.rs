@@ -148,6 +148,7 @@ impl Host {
         traffic::limit(&mut self.route, &plan.link, port.index, port.mtu, plan.rate)?;
         if !plan.ports.is_empty() {
             self.nft.add_elements(&plan.table, &Element::of(&plan.ports, &plan.addresses))?;
+            self.nft.forget_flows(&plan.ports)?;
         }
         // The bridge has a carrier only once its first port has one. Its own addresses may be new as well.
         let gateways: Vec<Ipv6Addr> = plan.gateways.iter().filter_map(v6).collect();
