@@ -1,7 +1,7 @@
 //! What a container uses, as the kernel counts it.
 
 use crate::Engine;
-use crate::view::Stats;
+use crate::view::{Counters, Stats};
 use rustix::fs::{Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 use tare_model::{Context, Error, Result};
@@ -20,9 +20,9 @@ impl Engine {
         let pids = usage.pids.unwrap_or_default();
         let host_memory = host_memory();
         // The host's own traffic is not the container's.
-        let (net_rx, net_tx) = match (self.dirs(&view.id).status()?, view.pid) {
+        let interfaces = match (self.dirs(&view.id).status()?, view.pid) {
             (Some(status), Some(pid)) if !status.host_network => traffic(pid)?,
-            _ => (0, 0),
+            _ => Vec::new(),
         };
         Ok(Stats {
             id: view.id,
@@ -39,19 +39,19 @@ impl Engine {
             pids_limit: pids.limit,
             block_read: usage.io.iter().map(|d| d.read_bytes).sum(),
             block_write: usage.io.iter().map(|d| d.written_bytes).sum(),
-            net_rx,
-            net_tx,
+            net_rx: interfaces.iter().map(|d| d.rx_bytes).sum(),
+            net_tx: interfaces.iter().map(|d| d.tx_bytes).sum(),
+            interfaces,
         })
     }
 }
 
-/// Bytes received and sent by all devices of a process's network namespace but loopback.
-fn traffic(pid: i32) -> Result<(u64, u64)> {
+/// What the devices of a process's network namespace have carried, but for loopback.
+fn traffic(pid: i32) -> Result<Vec<Counters>> {
     let path = format!("/proc/{pid}/ns/net");
     let netns = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| Error::io("open", path, e))?;
-    let devices = tare_network::counters(rustix::fd::AsFd::as_fd(&netns))?;
-    Ok((devices.iter().map(|d| d.rx_bytes).sum(), devices.iter().map(|d| d.tx_bytes).sum()))
+    tare_network::counters(rustix::fd::AsFd::as_fd(&netns))
 }
 
 /// Bytes of this host's memory.

@@ -9,6 +9,8 @@ use tare_model::address::{IpNet, MacAddress};
 use tare_model::network::Network;
 use tare_network::Transport;
 
+pub use tare_network::Counters;
+
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -242,6 +244,8 @@ pub struct Stats {
     pub net_rx: u64,
     /// Bytes sent.
     pub net_tx: u64,
+    /// What each device of its own has carried, loopback apart.
+    pub interfaces: Vec<Counters>,
 }
 
 /// A change of a container's filesystem against its image.

@@ -10,3 +10,4 @@ mod isolation;
 mod limits;
 mod live;
 mod publish;
+mod settings;

@@ -9,7 +9,7 @@ use tare_model::Reference;
 use tare_store::Image;
 
 /// Docker's time of something that never happened.
-const NEVER: &str = "0001-01-01T00:00:00Z";
+pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A container's document.
 pub(crate) fn container(c: &Container) -> Value {

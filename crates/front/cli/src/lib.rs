@@ -5,6 +5,7 @@
 //! it launches; raw mode is undone on every way out; an unknown flag is an error; an error is worded once, here.
 
 mod asking;
+mod builtin;
 mod container_args;
 mod container_row;
 mod context;

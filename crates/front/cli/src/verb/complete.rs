@@ -98,7 +98,7 @@ fn names(before: &[&str], context: &Context) -> Vec<String> {
         let list = engine.store().images().unwrap_or_default();
         list.iter().flat_map(|i| i.names.iter().map(Reference::familiar)).collect::<Vec<_>>()
     };
-    let networks = || Vec::<String>::new();
+    let networks = || engine.networks().unwrap_or_default().into_iter().map(|n| n.name).collect::<Vec<_>>();
     let volumes = || engine.volumes().unwrap_or_default().into_iter().map(|v| v.name).collect::<Vec<_>>();
     if matches!(before.last(), Some(&("--network" | "--net"))) {
         return ["host", "none"].into_iter().map(str::to_owned).chain(networks()).collect();

@@ -22,20 +22,22 @@ pub(crate) struct InfoArgs {
 }
 
 pub(super) fn main(args: InfoArgs, context: &Context) -> Result<u8> {
-    let info = context.engine()?.info()?;
+    let engine = context.engine_with_settings()?;
+    let info = engine.info()?;
+    let networks = engine.networks()?.len();
     match args.format.as_deref() {
         None | Some("") => {
-            out::print(plain(&info))?;
+            out::print(plain(&info, networks))?;
             info.warnings.iter().for_each(|w| warn(w));
         }
-        Some("json") => out::print(document(&info))?,
-        Some(format) => out::print(Template::parse(format)?.render(&document(&info))?)?,
+        Some("json") => out::print(document(&info, networks))?,
+        Some(format) => out::print(Template::parse(format)?.render(&document(&info, networks))?)?,
     }
     Ok(0)
 }
 
 /// Docker's names, where docker has the fact.
-fn document(i: &Info) -> Value {
+fn document(i: &Info, networks: usize) -> Value {
     json!({
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Containers": i.created + i.running + i.paused + i.exited,
@@ -44,6 +46,8 @@ fn document(i: &Info) -> Value {
         "ContainersStopped": i.created + i.exited,
         "Images": i.images,
         "Volumes": i.volumes,
+        "Networks": networks,
+        "Plugins": { "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "phys"], "Volume": ["local"] },
         "DockerRootDir": i.root,
         "RunDir": i.run,
         "Instance": i.instance,
@@ -65,7 +69,7 @@ fn document(i: &Info) -> Value {
     })
 }
 
-fn plain(i: &Info) -> String {
+fn plain(i: &Info, networks: usize) -> String {
     let all = i.created + i.running + i.paused + i.exited;
     let (running, paused, stopped) = (i.running, i.paused, i.created + i.exited);
     [
@@ -73,6 +77,7 @@ fn plain(i: &Info) -> String {
         ("containers", format!("{all} ({running} running, {paused} paused, {stopped} stopped)")),
         ("images", i.images.to_string()),
         ("volumes", i.volumes.to_string()),
+        ("networks", networks.to_string()),
         ("root", i.root.display().to_string()),
         ("run", i.run.display().to_string()),
         ("storage", format!("{} on {}", i.storage, i.filesystem)),

@@ -1,5 +1,6 @@
 use super::Build;
 use super::ps::bytes_below;
+use crate::builtin;
 use crate::context::Context;
 use crate::errors::report;
 use crate::inspected;
@@ -14,6 +15,7 @@ use tare_model::{Error, Kind, Result};
 pub(super) const ARGS: Build = <AnythingArgs as Args>::augment_args;
 pub(super) const CONTAINER: Build = <ContainersArgs as Args>::augment_args;
 pub(super) const IMAGE: Build = <ImagesArgs as Args>::augment_args;
+pub(super) const NETWORK: Build = <NetworksArgs as Args>::augment_args;
 pub(super) const VOLUME: Build = <VolumesArgs as Args>::augment_args;
 
 /// Print all that is known of containers, images, volumes or networks, as JSON
@@ -59,6 +61,19 @@ pub(crate) struct VolumesArgs {
     common: CommonArgs,
 }
 
+/// Print all that is known of networks, as JSON
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tare network inspect back
+  tare network inspect --format '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{println}}{{end}}' bridge")]
+pub(crate) struct NetworksArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Whatever else docker would tell; this is all
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+}
+
 #[derive(Debug, Args)]
 struct CommonArgs {
     /// json, or a Go template
@@ -78,6 +93,7 @@ enum What {
     Container,
     Image,
     Volume,
+    Network,
 }
 
 pub(super) fn main(args: AnythingArgs, context: &Context) -> Result<u8> {
@@ -94,6 +110,10 @@ pub(super) fn image(args: ImagesArgs, context: &Context) -> Result<u8> {
 
 pub(super) fn volume(args: VolumesArgs, context: &Context) -> Result<u8> {
     print(&args.common, Some(What::Volume), context)
+}
+
+pub(super) fn network(args: NetworksArgs, context: &Context) -> Result<u8> {
+    print(&args.common, Some(What::Network), context)
 }
 
 /// What was found is printed, what was not is reported after it, as docker does.
@@ -126,7 +146,7 @@ fn print(args: &CommonArgs, kind: Option<What>, context: &Context) -> Result<u8>
 fn document(engine: &Engine, name: &str, kind: Option<What>, size: bool) -> Result<Value> {
     let candidates: &[What] = match &kind {
         Some(kind) => std::slice::from_ref(kind),
-        None => &[What::Container, What::Image, What::Volume],
+        None => &[What::Container, What::Image, What::Volume, What::Network],
     };
     for what in candidates {
         let found = match what {
@@ -142,6 +162,7 @@ fn document(engine: &Engine, name: &str, kind: Option<What>, size: bool) -> Resu
             }),
             What::Image => engine.image(name).map(|i| inspected::image(&i)),
             What::Volume => engine.volume(name).map(|v| inspected::volume(&v)),
+            What::Network => network_document(engine, name),
         };
         match found {
             // A name that cannot be an image's may still be a volume's.
@@ -151,4 +172,12 @@ fn document(engine: &Engine, name: &str, kind: Option<What>, size: bool) -> Resu
     }
     Err(Error::new(Kind::NotFound, "find", name)
         .because("there is no container, image, volume or network of that name"))
+}
+
+/// Of a network, or of what docker lists as one.
+fn network_document(engine: &Engine, name: &str) -> Result<Value> {
+    match builtin::named(name) {
+        Some(builtin) => Ok(builtin.document(&engine.containers(false)?)),
+        None => engine.network(name).map(|n| inspected::network::network(&n)),
+    }
 }

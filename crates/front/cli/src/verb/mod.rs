@@ -210,6 +210,14 @@ const VOLUME: &[Verb] = &[
 
 /// The verbs behind `tare network`.
 const NETWORK: &[Verb] = &[
+    verb!("create", network::create::ARGS, network::create::main, Nothing),
+    verb!("ls" | "list", network::ls::ARGS, network::ls::main, Nothing),
+    verb!("inspect", inspect::NETWORK, inspect::network, Networks),
+    verb!("rm" | "remove", network::rm::ARGS, network::rm::main, Networks),
+    verb!("prune", network::prune::ARGS, network::prune::main, Nothing),
+    verb!("exists", network::exists::ARGS, network::exists::main, Networks),
+    verb!("connect", network::connect::ARGS, network::connect::main, NetworkAndContainer),
+    verb!("disconnect", network::disconnect::ARGS, network::disconnect::main, NetworkAndContainer),
     verb!("reload", network::reload::ARGS, network::reload::main, Running),
     verb!("attach-netns", network::attach_netns::ARGS, network::attach_netns::main, Running),
     verb!("detach-netns", network::detach_netns::ARGS, network::detach_netns::main, Running),

@@ -7,7 +7,7 @@ use clap::Args;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tare_engine::Engine;
-use tare_engine::view::{State, Stats};
+use tare_engine::view::{Counters, State, Stats};
 use tare_model::{Result, size};
 
 pub(super) const ARGS: Build = <StatsArgs as Args>::augment_args;
@@ -19,7 +19,8 @@ pub(super) const ARGS: Build = <StatsArgs as Args>::augment_args;
 #[command(after_help = "Examples:
   tare stats
   tare stats --no-stream web
-  tare stats --no-stream --format '{{.Name}} {{.MemUsage}}'")]
+  tare stats --no-stream --format '{{.Name}} {{.MemUsage}}'
+  tare stats --no-stream --format 'table {{.Name}}\\t{{.NetIO}}\\t{{.Interfaces}}'")]
 pub(crate) struct StatsArgs {
     /// Also those that do not run
     #[arg(short, long)]
@@ -47,6 +48,7 @@ const LISTING: Listing = Listing {
         ("MemUsage", "MEM USAGE / LIMIT"),
         ("MemPerc", "MEM %"),
         ("NetIO", "NET I/O"),
+        ("Interfaces", "INTERFACES"),
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ],
@@ -105,6 +107,8 @@ fn row(now: &Stats, before: Option<&Stats>, whole: bool) -> Row {
     });
     let memory = if now.memory_limit == 0 { 0.0 } else { now.memory as f64 / now.memory_limit as f64 };
     let pair = |f: fn(u64) -> String, a, b| format!("{} / {}", f(a), f(b));
+    let interface = |c: &Counters| format!("{} {}", c.interface, pair(size::decimal, c.rx_bytes, c.tx_bytes));
+    let interfaces: Vec<String> = now.interfaces.iter().map(interface).collect();
     let id: String = if whole { now.id.clone() } else { now.id.chars().take(12).collect() };
     Row::default()
         .with("Container", id.clone())
@@ -114,6 +118,7 @@ fn row(now: &Stats, before: Option<&Stats>, whole: bool) -> Row {
         .with("MemUsage", pair(size::binary, now.memory, now.memory_limit))
         .with("MemPerc", percent(memory))
         .with("NetIO", pair(size::decimal, now.net_rx, now.net_tx))
+        .with("Interfaces", interfaces.join(", "))
         .with("BlockIO", pair(size::decimal, now.block_read, now.block_write))
         .with("PIDs", now.pids.to_string())
 }
@@ -131,10 +136,15 @@ mod tests {
             cpu_total_ns: 500_000_000,
             memory: 64 << 20,
             memory_limit: 128 << 20,
+            interfaces: vec![
+                Counters { interface: "eth0".into(), rx_bytes: 1500, tx_bytes: 20, ..Counters::default() },
+                Counters { interface: "eth1".into(), ..Counters::default() },
+            ],
             ..Stats::default()
         };
         let r = row(&now, Some(&before), false);
         assert_eq!((r.fields["CPUPerc"].as_str(), r.fields["MemPerc"].as_str()), (Some("50.00%"), Some("50.00%")));
         assert_eq!(r.fields["MemUsage"], "64MiB / 128MiB");
+        assert_eq!(r.fields["Interfaces"], "eth0 1.5kB / 20B, eth1 0B / 0B");
     }
 }

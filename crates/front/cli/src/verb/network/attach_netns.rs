@@ -8,11 +8,11 @@ pub(in crate::verb) const ARGS: Build = <AttachArgs as Args>::augment_args;
 
 /// Give a running container's network namespace a name, as `ip netns` has them
 ///
-/// Prints the path. The name goes with the container's end, or with detach-netns.
+/// Prints the name. It goes with the container's end, or with detach-netns.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tare network attach-netns web && ip netns exec web ss -ltn
-  tare network attach-netns web blue")]
+  tare network attach-netns web blue
+  ip netns exec $(tare network attach-netns web) ss -ltn")]
 pub(crate) struct AttachArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
@@ -24,6 +24,6 @@ pub(crate) struct AttachArgs {
 
 pub(in crate::verb) fn main(args: AttachArgs, context: &Context) -> Result<u8> {
     let path = context.engine()?.netns_attach(&args.container, args.name.as_deref())?;
-    out::print(path.display())?;
+    out::print(path.file_name().unwrap_or_default().to_string_lossy())?;
     Ok(0)
 }
