@@ -8,7 +8,7 @@ use crate::view::Port;
 use std::net::IpAddr;
 use tare_model::network::Network;
 use tare_model::{Error, Kind, Result};
-use tare_network::{PortMapping, Reservation};
+use tare_network::{PortMapping, PortWish, Reservation};
 
 impl Engine {
     /// Takes the host's ports for a container, or says who has them.
@@ -24,49 +24,24 @@ impl Engine {
         let shape = Shape::of(&places.iter().map(|(p, _)| (&p.attachment, &p.network)).collect::<Vec<_>>());
         let carrier = shape.carrier.map(|i| &places[i].0.network);
         let carrier = carrier.ok_or_else(|| unreachable_from_outside(record.name()))?;
-        let mut all = Reservation { ports: Vec::new(), sockets: Vec::new() };
-        for wish in wishes(&requests, carrier, &self.config.network.publish) {
-            let one = self.reserve(&wish)?;
-            all.ports.extend(one.ports);
-            all.sockets.extend(one.sockets);
-        }
-        Ok(all)
-    }
-
-    /// The first free port of those that will do.
-    fn reserve(&self, wish: &PortRequest) -> Result<Reservation> {
-        let (first, last) = wish.host_ports.unwrap_or((0, 0));
-        let mut result = Err(Error::new(Kind::Invalid, "publish port", wish.container_port));
-        for host_port in first..=last {
-            let (host_ip, container_port, transport) = (wish.host_ip, wish.container_port, wish.transport);
-            let mapping = [PortMapping { host_ip, host_port, container_port, transport }];
-            result = tare_network::reserve_ports(&mapping);
-            if first == last {
-                return result.map_err(|e| self.name_publisher(e, &mapping));
-            }
-            if !matches!(&result, Err(e) if e.kind() == Kind::InUse) {
-                return result;
-            }
-        }
-        match result {
-            Err(e) => Err(Error::new(Kind::InUse, "publish port", wish.container_port)
-                .because(format!("none of the host's ports {first} to {last} is free: {e}"))
-                .hint("name a larger range, or leave the host's port out to get a free one")),
-            free => free,
-        }
+        let wishes = wishes(&requests, carrier, &self.config.network.publish);
+        tare_network::reserve_ports(&wishes).map_err(|e| self.name_publisher(e, &wishes))
     }
 
     /// Its supervisor holds the socket: the container's name says more than a process of tare's.
-    pub(crate) fn name_publisher(&self, e: Error, wanted: &[PortMapping]) -> Error {
+    pub(crate) fn name_publisher<W: Into<PortWish> + Copy>(&self, e: Error, wanted: &[W]) -> Error {
         if e.kind() != Kind::InUse {
             return e;
         }
-        let overlap =
-            |a: Option<IpAddr>, b: Option<IpAddr>| a.is_none() || b.is_none_or(|b| b.is_unspecified() || a == Some(b));
-        let same = |w: &PortMapping, p: &Port| {
-            w.host_port == p.host_port && w.transport == p.transport && overlap(p.host_ip, w.host_ip)
+        let overlap = |a: Option<IpAddr>, b: Option<IpAddr>| match (a, b) {
+            (None, _) | (_, None) => true,
+            (Some(a), Some(b)) => a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified()),
         };
-        let has = |p: &Port| wanted.iter().any(|w| same(w, p));
+        let same = |w: PortWish, p: &Port| {
+            let this_port = w.host_ports.is_some_and(|(first, last)| first == p.host_port && last == first);
+            this_port && w.transport == p.transport && overlap(p.host_ip, w.host_ip)
+        };
+        let has = |p: &Port| wanted.iter().any(|w| same((*w).into(), p));
         let running = self.containers(false).unwrap_or_default();
         match running.into_iter().find(|c| c.ports.iter().any(has)) {
             Some(holder) => e.because(format!("container {} has published the host's port", holder.name)),
@@ -124,22 +99,18 @@ fn exposed_port(text: &str) -> Result<(u16, Transport)> {
     Ok((port.parse().map_err(|_| bad())?, transport.parse().map_err(|_| bad())?))
 }
 
-/// What is asked of the host: each request with the addresses that it does not name. The network's own choice goes before
-/// the host's general one.
-pub(crate) fn wishes(requests: &[PortRequest], carrier: &Network, general: &[IpAddr]) -> Vec<PortRequest> {
+/// What is asked of the host: each request, at the addresses that go for it where it names none. The network's own choice
+/// goes before the host's general one.
+pub(crate) fn wishes(requests: &[PortRequest], carrier: &Network, general: &[IpAddr]) -> Vec<PortWish> {
     let own = carrier.publish_address.map(|a| vec![a]);
     let addresses = own.as_deref().unwrap_or(general);
     let mut out = Vec::new();
-    for request in requests {
-        if request.host_ip.is_some() || addresses.is_empty() {
-            out.push(request.clone());
-        } else {
-            out.extend(addresses.iter().map(|a| PortRequest { host_ip: Some(*a), ..request.clone() }));
+    for PortRequest { host_ip, host_ports, container_port, transport } in requests.iter().cloned() {
+        let at = |host_ip| PortWish { host_ip, host_ports, container_port, transport };
+        match host_ip {
+            None if !addresses.is_empty() => out.extend(addresses.iter().map(|a| at(Some(*a)))),
+            given => out.push(at(given)),
         }
-    }
-    for wish in &mut out {
-        // All addresses of IPv4 are meant for both families, as with docker: `-p 0.0.0.0:80:80` is what people copy.
-        wish.host_ip = wish.host_ip.filter(|ip| *ip != IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
     }
     out
 }
@@ -187,7 +158,7 @@ mod tests {
         };
         let plain = network("a", &["10.1.0.0/24"]);
         let own = Network { publish_address: Some("10.9.9.9".parse().unwrap()), ..plain.clone() };
-        let everywhere = Network { publish_address: Some("0.0.0.0".parse().unwrap()), ..plain.clone() };
+        let everywhere = Network { publish_address: Some("::".parse().unwrap()), ..plain.clone() };
         assert_eq!(on(&plain, &[]), ["*", "192.0.2.1"]);
         assert_eq!(on(&plain, &["127.0.0.1", "::1"]), ["127.0.0.1", "::1", "192.0.2.1"]);
         assert_eq!(on(&own, &["127.0.0.1"]), ["10.9.9.9", "192.0.2.1"]);
