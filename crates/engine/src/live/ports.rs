@@ -7,7 +7,7 @@ use crate::request::PortRequest;
 use crate::supervise::control::{Done, Request};
 use crate::view::Port;
 use tare_model::{Error, Kind, Result};
-use tare_network::PortMapping;
+use tare_network::{PortMapping, PortWish};
 
 const ADD: &str = "publish ports of container";
 const REMOVE: &str = "withdraw ports of container";
@@ -26,9 +26,8 @@ impl Engine {
         let mut published = Vec::new();
         if target.status.is_some() {
             let wishes = self.wishes_of(&target, ports)?;
-            let first: Vec<_> = wishes.iter().map(first_port).collect();
-            let request = Request::Publish { ports: wishes };
-            let done = self.ask(&target.record.id, &request).map_err(|e| self.name_publisher(e, &first))?;
+            let request = Request::Publish { ports: wishes.clone() };
+            let done = self.ask(&target.record.id, &request).map_err(|e| self.name_publisher(e, &wishes))?;
             let Done::Ports(done) = done else { return Err(strange(target.record.name())) };
             published = port_views(&done);
         }
@@ -39,7 +38,7 @@ impl Engine {
     }
 
     /// With the addresses that the network or the configuration names where a request names none.
-    fn wishes_of(&self, target: &Target, ports: &[PortRequest]) -> Result<Vec<PortRequest>> {
+    fn wishes_of(&self, target: &Target, ports: &[PortRequest]) -> Result<Vec<PortWish>> {
         let places = self.places_of(&target.record)?;
         let shape = Shape::of(&places.iter().map(|(p, _)| (&p.attachment, &p.network)).collect::<Vec<_>>());
         let carrier = shape.carrier.map(|i| &places[i].0.network).ok_or_else(|| {
@@ -119,15 +118,6 @@ fn forget(target: &mut Target, ports: &[PortRequest], live: &[PortMapping], gone
             None => true,
         }
     });
-}
-
-fn first_port(request: &PortRequest) -> PortMapping {
-    PortMapping {
-        host_ip: request.host_ip,
-        host_port: request.host_ports.map_or(0, |(first, _)| first),
-        container_port: request.container_port,
-        transport: request.transport,
-    }
 }
 
 /// Whether a request means this mapping.

@@ -5,7 +5,6 @@
 
 use super::control::{Connect, Live, Shape};
 use crate::record::{Dirs, Status};
-use crate::request::PortRequest;
 use crate::{Engine, network};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -109,14 +108,8 @@ impl Live<'_> {
         self.engine.take_device_back(&self.id, lent.as_ref(), scene.netns.as_fd())
     }
 
-    pub(super) fn publish(&mut self, wanted: &[PortRequest]) -> Result<Vec<PortMapping>> {
-        let wish = |p: &PortRequest| PortWish {
-            host_ip: p.host_ip,
-            host_ports: p.host_ports,
-            container_port: p.container_port,
-            transport: p.transport,
-        };
-        let taken = reserve_ports(&wanted.iter().map(wish).collect::<Vec<_>>())?;
+    pub(super) fn publish(&mut self, wanted: &[PortWish]) -> Result<Vec<PortMapping>> {
+        let taken = reserve_ports(wanted)?;
         let mut scene = self.scene()?;
         let carrier = scene.carrier().ok_or_else(|| {
             Error::new(Kind::State, "publish port", taken.ports.first().map(ToString::to_string).unwrap_or_default())

@@ -17,12 +17,11 @@
 //! down), or a change that was begun and not ended ([`crate::live`]), which the next one to look undoes.
 
 use crate::Engine;
-use crate::request::PortRequest;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tare_model::{Error, Kind, Result};
-use tare_network::{BridgePlan, EndpointPlan, PortMapping};
+use tare_network::{BridgePlan, EndpointPlan, PortMapping, PortWish};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +34,7 @@ pub(crate) enum Request {
     /// One network less: its id. Fine if it is not connected.
     Disconnect { network: String, then: Shape },
     /// More published ports, all or none.
-    Publish { ports: Vec<PortRequest> },
+    Publish { ports: Vec<PortWish> },
     /// Fewer published ports. Those that are not there are passed over.
     Withdraw { ports: Vec<PortMapping> },
 }
