@@ -1,7 +1,10 @@
 //! Netlink sockets, and sockets made in other network namespaces.
 //!
-//! Bytes go in and out; what they mean is the business of `tare-network`. Sources: netlink(7), rtnetlink(7),
+//! Messages go in and out; what they mean is the business of those who send them. Sources: netlink(7), rtnetlink(7),
 //! network_namespaces(7).
+
+pub mod kept;
+pub mod message;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};

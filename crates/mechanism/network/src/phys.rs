@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
+use tare_kernel::netlink::kept::Place;
 use tare_kernel::netlink::{Protocol, current_network_namespace};
 use tare_model::address::MacAddress;
 use tare_model::{Context as _, Error, Kind, Result};
@@ -215,7 +216,7 @@ impl Batch {
     }
 
     /// Addresses and routes as they were, those that have run out left away.
-    fn put_back(&mut self, lent: &LentDevice, index: u32, name: &str, place: kept::Place) {
+    fn put_back(&mut self, lent: &LentDevice, index: u32, name: &str, place: Place) {
         let passed = now().saturating_sub(lent.read_at);
         for (what, step) in
             [(&lent.addresses, "put address back on device"), (&lent.routes, "put route back on device")]
@@ -233,7 +234,7 @@ impl Batch {
                 self.add(&request, |a| message.attributes.iter().for_each(|(kind, value)| a.bytes(*kind, value)));
             }
             // Between the two: a route needs its device up.
-            if std::ptr::eq(what, &raw const lent.addresses) && (lent.up || place == kept::Place::Container) {
+            if std::ptr::eq(what, &raw const lent.addresses) && (lent.up || place == Place::Away) {
                 self.change_device(index, (IFF_UP, IFF_UP), "set up device", name, |_| {});
             }
         }
@@ -365,7 +366,7 @@ pub(crate) fn move_in(host: &mut Channel, lent: &LentDevice, inside: Inside<'_>,
 /// Gives a device that is in a container its own addresses and routes, and sets it up: for a network without subnets.
 pub(crate) fn keep_own(there: &mut Channel, lent: &LentDevice, index: u32, interface: &str) -> Result<()> {
     let mut batch = there.batch();
-    batch.put_back(lent, index, interface, kept::Place::Container);
+    batch.put_back(lent, index, interface, Place::Away);
     there.transact(&batch).map(drop)
 }
 
@@ -436,7 +437,7 @@ fn restore(host: &mut Channel, lent: &LentDevice) -> Result<Returned> {
     if found.mtu != lent.mtu {
         batch.change_device(index, (0, 0), "set MTU of device", name, |a| a.u32(IFLA_MTU, lent.mtu));
     }
-    batch.put_back(lent, index, name, kept::Place::Host);
+    batch.put_back(lent, index, name, Place::Home);
     host.transact(&batch).map(|_| out)
 }
 

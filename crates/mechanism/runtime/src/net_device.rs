@@ -8,34 +8,22 @@
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use tare_kernel::netlink::kept::{Again, Place, RTM_NEWADDR, address_again, device_of_address};
+use tare_kernel::netlink::message::{
+    ACK, Attributes, CREATE, DONE, DUMP, ERROR, EXCLUSIVE, Messages, REQUEST, Writer, array,
+};
 use tare_kernel::netlink::{Protocol, Socket};
 use tare_model::runtime_spec::LinuxNetDevice;
 use tare_model::{Context, Error, Kind, Result};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_CREATE_EXCL: u16 = 0x600;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-const IFA_CACHEINFO: u16 = 6;
-const IFA_FLAGS: u16 = 8;
-const IFA_F_PERMANENT: u32 = 0x80;
-const RT_SCOPE_UNIVERSE: u8 = 0;
 const IFF_UP: u32 = 1;
 /// Longest name of a device, with the zero byte that ends it.
 const IFNAMSIZ: usize = 16;
-/// sizeof(struct nlmsghdr) and sizeof(struct ifinfomsg).
-const HEADER: usize = 16;
 
 /// A device to be moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,162 +113,85 @@ pub fn move_all_to_process(devices: &[Device], pid: i32) -> Result<()> {
 fn move_one(host: &Socket, inside: &Socket, into: BorrowedFd<'_>, device: &Device) -> std::io::Result<()> {
     let index = index_of(host, &device.host)?;
     let addresses = addresses_of(host, index)?;
-    let mut down = Message::link(RTM_NEWLINK, NLM_F_ACK, index, 0, IFF_UP);
-    ask(host, &down.finish())?;
-    let mut moved = Message::link(RTM_NEWLINK, NLM_F_ACK, index, 0, 0);
-    moved.attribute(IFLA_NET_NS_FD, &into.as_raw_fd().to_ne_bytes());
-    moved.text(IFLA_IFNAME, &device.inside);
-    ask(host, &moved.finish())?;
+    change(host, index, (0, IFF_UP), |_| {})?;
+    change(host, index, (0, 0), |a| {
+        a.u32(IFLA_NET_NS_FD, into.as_raw_fd() as u32);
+        a.string(IFLA_IFNAME, &device.inside);
+    })?;
     // Its number inside may be another.
     let index = index_of(inside, &device.inside)?;
-    for address in addresses {
-        ask(inside, &address.message(index).finish())?;
+    for body in addresses {
+        if let Some(again) = address_again(&body, index, 0, Place::Away) {
+            set_again(inside, &again)?;
+        }
     }
-    let mut up = Message::link(RTM_NEWLINK, NLM_F_ACK, index, IFF_UP, IFF_UP);
-    ask(inside, &up.finish()).map(drop)
+    change(inside, index, (IFF_UP, IFF_UP), |_| {})
 }
 
-fn index_of(socket: &Socket, name: &str) -> std::io::Result<i32> {
-    let mut get = Message::link(RTM_GETLINK, 0, 0, 0, 0);
-    get.text(IFLA_IFNAME, name);
-    let answers = ask(socket, &get.finish())?;
+/// With the flags to be changed, and what they become.
+fn change(
+    socket: &Socket,
+    index: u32,
+    (flags, which): (u32, u32),
+    fill: impl FnOnce(&mut Attributes<'_>),
+) -> std::io::Result<()> {
+    ask(socket, RTM_NEWLINK, ACK, &link_header(index, flags, which), fill).map(drop)
+}
+
+/// `struct ifinfomsg`
+fn link_header(index: u32, flags: u32, which: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..].copy_from_slice(&which.to_ne_bytes());
+    header
+}
+
+fn set_again(socket: &Socket, again: &Again) -> std::io::Result<()> {
+    let attributes = |a: &mut Attributes<'_>| again.attributes.iter().for_each(|(kind, value)| a.bytes(*kind, value));
+    ask(socket, again.kind, ACK | CREATE | EXCLUSIVE, &again.header, attributes).map(drop)
+}
+
+fn index_of(socket: &Socket, name: &str) -> std::io::Result<u32> {
+    let answers = ask(socket, RTM_GETLINK, 0, &link_header(0, 0, 0), |a| a.string(IFLA_IFNAME, name))?;
     let link = answers.iter().find(|(kind, _)| *kind == RTM_NEWLINK);
-    let index = link.and_then(|(_, body)| Some(i32::from_ne_bytes(body.get(4..8)?.try_into().ok()?)));
+    let index = link.and_then(|(_, body)| array(body, 4).map(u32::from_ne_bytes));
     index.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
-/// A permanent address of global scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Address {
-    family: u8,
-    prefix: u8,
-    flags: u32,
-    /// Its attributes that are set anew.
-    attributes: Vec<(u16, Vec<u8>)>,
-}
-
-impl Address {
-    fn read(body: &[u8], index: i32) -> Option<Address> {
-        // struct ifaddrmsg: family, prefix length, flags, scope, index.
-        let head: &[u8; 8] = body.get(..8)?.try_into().ok()?;
-        if i32::from_ne_bytes(head[4..8].try_into().ok()?) != index || head[3] != RT_SCOPE_UNIVERSE {
-            return None;
-        }
-        let all: Vec<(u16, &[u8])> = Attributes(&body[8..]).collect();
-        let wide = all.iter().find(|(kind, _)| *kind == IFA_FLAGS).and_then(|(_, v)| (*v).try_into().ok());
-        let flags = wide.map_or(u32::from(head[2]), u32::from_ne_bytes);
-        if flags & IFA_F_PERMANENT == 0 {
-            return None;
-        }
-        let kept = [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_CACHEINFO];
-        let attributes = all.into_iter().filter(|(kind, _)| kept.contains(kind)).map(|(k, v)| (k, v.to_vec()));
-        Some(Address { family: head[0], prefix: head[1], flags, attributes: attributes.collect() })
-    }
-
-    fn message(&self, index: i32) -> Message {
-        // What the address was made with: not what the kernel found out about it since.
-        const MADE_WITH: u32 = 0x02 | 0x200 | 0x400;
-        let flags = self.flags & MADE_WITH;
-        let mut head = vec![self.family, self.prefix, 0, RT_SCOPE_UNIVERSE];
-        head.extend_from_slice(&index.to_ne_bytes());
-        let mut message = Message::new(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE_EXCL, &head);
-        message.attribute(IFA_FLAGS, &flags.to_ne_bytes());
-        for (kind, value) in &self.attributes {
-            message.attribute(*kind, value);
-        }
-        message
-    }
-}
-
-fn addresses_of(socket: &Socket, index: i32) -> std::io::Result<Vec<Address>> {
-    let mut head = [0u8; 8];
-    head[4..].copy_from_slice(&index.to_ne_bytes());
-    let answers = ask(socket, &Message::new(RTM_GETADDR, NLM_F_DUMP, &head).finish())?;
-    Ok(answers
-        .iter()
-        .filter(|(kind, _)| *kind == RTM_NEWADDR)
-        .filter_map(|(_, body)| Address::read(body, index))
-        .collect())
-}
-
-/// One message: header, body, attributes.
-struct Message(Vec<u8>);
-
-impl Message {
-    fn new(kind: u16, flags: u16, body: &[u8]) -> Message {
-        let mut bytes = vec![0u8; HEADER];
-        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
-        bytes.extend_from_slice(body);
-        Message(bytes)
-    }
-
-    /// With a struct ifinfomsg.
-    fn link(kind: u16, flags: u16, index: i32, state: u32, change: u32) -> Message {
-        let mut body = [0u8; 16];
-        body[4..8].copy_from_slice(&index.to_ne_bytes());
-        body[8..12].copy_from_slice(&state.to_ne_bytes());
-        body[12..].copy_from_slice(&change.to_ne_bytes());
-        Message::new(kind, flags, &body)
-    }
-
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        self.0.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    fn text(&mut self, kind: u16, value: &str) {
-        let mut bytes = value.as_bytes().to_vec();
-        bytes.push(0);
-        self.attribute(kind, &bytes);
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        let length = self.0.len() as u32;
-        self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        std::mem::take(&mut self.0)
-    }
-}
-
-/// The attributes of a message: length, kind, value, each rounded up to four bytes.
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = usize::from(u16::from_ne_bytes(self.0.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(self.0.get(2..4)?.try_into().ok()?);
-        let value = self.0.get(4..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    }
+/// The bodies of the messages that tell of a device's addresses.
+fn addresses_of(socket: &Socket, index: u32) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut header = [0u8; 8];
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    let answers = ask(socket, RTM_GETADDR, DUMP, &header, |_| {})?;
+    let ours = |(kind, body): &(u16, Vec<u8>)| *kind == RTM_NEWADDR && device_of_address(body) == Some(index);
+    Ok(answers.into_iter().filter(ours).map(|(_, body)| body).collect())
 }
 
 /// Sends a request and gathers what the kernel answers: kinds and bodies.
-fn ask(socket: &Socket, request: &[u8]) -> std::io::Result<Vec<(u16, Vec<u8>)>> {
-    socket.send(request)?;
+fn ask(
+    socket: &Socket,
+    kind: u16,
+    flags: u16,
+    header: &[u8],
+    fill: impl FnOnce(&mut Attributes<'_>),
+) -> std::io::Result<Vec<(u16, Vec<u8>)>> {
+    let mut request = Writer::new();
+    request.message(kind, flags | REQUEST, 0, header, fill);
+    socket.send(&request.bytes)?;
     let mut buffer = vec![0u8; 64 * 1024];
     let mut answers = Vec::new();
     while let Some(length) = socket.receive(&mut buffer)? {
-        let mut rest = &buffer[..length];
-        while rest.len() >= HEADER {
-            let size = u32::from_ne_bytes(rest[..4].try_into().expect("four bytes")) as usize;
-            let kind = u16::from_ne_bytes(rest[4..6].try_into().expect("two bytes"));
-            let Some(body) = rest.get(HEADER..size) else { return Err(std::io::ErrorKind::InvalidData.into()) };
-            match kind {
-                NLMSG_ERROR => {
-                    let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes(b.try_into().expect("four bytes")));
-                    if code != 0 {
-                        return Err(std::io::Error::from_raw_os_error(-code));
-                    }
-                }
-                NLMSG_DONE => return Ok(answers),
-                _ => answers.push((kind, body.to_vec())),
+        for message in Messages(&buffer[..length]) {
+            match message.kind {
+                ERROR => match message.status() {
+                    Some((0, _)) => {}
+                    Some((code, _)) => return Err(std::io::Error::from_raw_os_error(code)),
+                    None => return Err(std::io::ErrorKind::InvalidData.into()),
+                },
+                DONE => return Ok(answers),
+                kind => answers.push((kind, message.body.to_vec())),
             }
-            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
         }
     }
     Ok(answers)
@@ -289,7 +200,11 @@ fn ask(socket: &Socket, request: &[u8]) -> std::io::Result<Vec<(u16, Vec<u8>)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tare_kernel::netlink::message::find;
     use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
+
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
 
     fn device(name: Option<&str>) -> LinuxNetDevice {
         LinuxNetDevice { name: name.map(Into::into) }
@@ -312,16 +227,16 @@ mod tests {
     /// Makes a device without hardware: one end of a veth pair.
     fn make_veth(socket: &Socket, name: &str) {
         const IFLA_LINKINFO: u16 = 18;
-        let mut message = Message::link(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE_EXCL, 0, IFF_UP, IFF_UP);
-        message.text(IFLA_IFNAME, name);
-        let mut info = Message(Vec::new());
-        info.attribute(1, b"veth");
-        message.attribute(IFLA_LINKINFO, &info.0);
-        ask(socket, &message.finish()).unwrap();
+        let header = link_header(0, IFF_UP, IFF_UP);
+        ask(socket, RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &header, |a| {
+            a.string(IFLA_IFNAME, name);
+            a.nest(IFLA_LINKINFO, |a| a.string(1, "veth"));
+        })
+        .unwrap();
     }
 
-    fn flags_of(socket: &Socket, index: i32) -> u32 {
-        let answers = ask(socket, &Message::link(RTM_GETLINK, 0, index, 0, 0).finish()).unwrap();
+    fn flags_of(socket: &Socket, index: u32) -> u32 {
+        let answers = ask(socket, RTM_GETLINK, 0, &link_header(index, 0, 0), |_| {}).unwrap();
         u32::from_ne_bytes(answers[0].1[8..12].try_into().unwrap())
     }
 
@@ -332,20 +247,15 @@ mod tests {
             let socket = Socket::open(Protocol::Route).unwrap();
             make_veth(&socket, "from0");
             let index = index_of(&socket, "from0").unwrap();
-            let address = |family: u8, prefix, bytes: &[u8]| Address {
-                family,
-                prefix,
-                flags: 0x02,
-                attributes: vec![(IFA_LOCAL, bytes.to_vec()), (IFA_ADDRESS, bytes.to_vec())],
+            let add = |family: u8, prefix, scope, bytes: &[u8]| {
+                let header = [&[family, prefix, 0x02, scope][..], &index.to_ne_bytes()].concat();
+                let attributes = vec![(IFA_LOCAL, bytes.to_vec()), (IFA_ADDRESS, bytes.to_vec())];
+                set_again(&socket, &Again { kind: RTM_NEWADDR, header, attributes }).unwrap();
             };
-            let v6 = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-            for address in [address(2, 24, &[10, 9, 8, 7]), address(10, 64, &v6)] {
-                ask(&socket, &address.message(index).finish()).unwrap();
-            }
+            add(2, 24, 0, &[10, 9, 8, 7]);
+            add(10, 64, 0, &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
             // Of link scope: it is not for elsewhere.
-            let mut local = address(2, 16, &[169, 254, 1, 1]).message(index);
-            local.0[HEADER + 3] = 253;
-            ask(&socket, &local.finish()).unwrap();
+            add(2, 16, 253, &[169, 254, 1, 1]);
             let devices = [Device { host: "from0".into(), inside: "to0".into() }];
             move_all(&devices, inside.as_fd()).unwrap();
             assert!(index_of(&socket, "from0").is_err());
@@ -358,11 +268,11 @@ mod tests {
         let index = index_of(&socket, "to0").unwrap();
         assert_eq!(flags_of(&socket, index) & IFF_UP, IFF_UP);
         let found = addresses_of(&socket, index).unwrap();
-        let mut shown: Vec<(u8, u8)> = found.iter().map(|a| (a.family, a.prefix)).collect();
+        let mut shown: Vec<(u8, u8)> = found.iter().map(|body| (body[0], body[1])).collect();
         shown.sort_unstable();
         assert_eq!(shown, [(2, 24), (10, 64)]);
-        let v4 = found.iter().find(|a| a.family == 2).unwrap();
-        assert!(v4.attributes.contains(&(IFA_LOCAL, vec![10, 9, 8, 7])));
+        let v4 = found.iter().find(|body| body[0] == 2).unwrap();
+        assert_eq!(find(&v4[8..], IFA_LOCAL), Some(&[10, 9, 8, 7][..]));
     }
 
     #[test]
