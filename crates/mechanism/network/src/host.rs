@@ -96,6 +96,10 @@ impl Host {
         let answers = self.route.transact(&batch)?;
         let there = answers.messages().find_map(|m| Link::parse(&m));
         let local = answers.messages().filter_map(|m| Route::parse(&m)).filter(|route| route.local).count();
+        let parent = match &plan.parent {
+            Some(parent) => self.free_parent(parent, there.as_ref().map_or(0, |link| link.index))?,
+            None => None,
+        };
         let bridge = match there {
             // Setting it up is the last step: what is up is whole, unless somebody has taken its addresses since.
             Some(link) if link.up && local == addresses.len() => KnownBridge::of(link),
@@ -104,8 +108,8 @@ impl Host {
                 self.create_bridge(plan, &addresses)?
             }
         };
-        if let Some(parent) = &plan.parent {
-            self.ensure_parent(parent, &bridge)?;
+        if let Some(parent) = parent {
+            self.add_parent(&parent, &bridge)?;
         }
         self.bridges.retain(|known| known.name != bridge.name);
         self.bridges.push(bridge);
@@ -129,7 +133,7 @@ impl Host {
 
     fn create_bridge(&mut self, plan: &BridgePlan, addresses: &[IpNet]) -> Result<KnownBridge> {
         let name = plan.bridge.as_str();
-        self.refuse_conflict(name, addresses)?;
+        self.refuse_conflict(plan, addresses)?;
         let mut batch = self.route.batch();
         batch.add_bridge(name, plan.mac, plan.mtu);
         batch.get_link(Device::Name(name), &[]);
@@ -149,10 +153,14 @@ impl Host {
         Ok(bridge)
     }
 
-    /// Refuses addresses that overlap a route through another device than `bridge`.
-    fn refuse_conflict(&mut self, bridge: &str, addresses: &[IpNet]) -> Result<()> {
-        let taken = self.occupied(Some(bridge))?;
-        let conflict = |net: &IpNet| taken.iter().find(|o| o.network.prefix() > 0 && o.network.overlaps(*net));
+    /// Refuses addresses that overlap a route through another device than the bridge and its parent: whoever puts a device
+    /// on a bridge wants the network that is there.
+    fn refuse_conflict(&mut self, plan: &BridgePlan, addresses: &[IpNet]) -> Result<()> {
+        let taken = self.occupied(Some(&plan.bridge))?;
+        let conflict = |net: &IpNet| {
+            let other = |o: &&Occupied| o.network.prefix() > 0 && Some(&o.device) != plan.parent.as_ref();
+            taken.iter().filter(other).find(|o| o.network.overlaps(*net))
+        };
         let Some((net, other)) = addresses.iter().find_map(|net| Some((net.network(), conflict(net)?))) else {
             return Ok(());
         };
@@ -161,16 +169,16 @@ impl Host {
             .hint("choose another subnet, or remove that route"))
     }
 
-    /// Makes the host's device `parent` a port of the bridge, where it is not.
+    /// The host's device `parent`, if it is to become a port of the bridge with the number `bridge`; `None` if it is one.
     ///
     /// A port's own addresses do not work any more, so a device that has some is refused: tare does not cut the host off.
-    fn ensure_parent(&mut self, parent: &str, bridge: &KnownBridge) -> Result<()> {
+    fn free_parent(&mut self, parent: &str, bridge: u32) -> Result<Option<Link>> {
         let link = self.route.link(parent)?.ok_or_else(|| macvlan::no_parent(parent))?;
-        if link.master == bridge.index && link.up {
-            return Ok(());
-        }
         let refused = |why: String| Error::new(Kind::InUse, "use parent device", parent).because(why);
-        if link.master != 0 && link.master != bridge.index {
+        if link.master != 0 && link.master == bridge {
+            return Ok(Some(link).filter(|link| !link.up));
+        }
+        if link.master != 0 {
             let other = self.route.links(None)?.into_iter().find(|l| l.index == link.master);
             let other = other.map_or_else(|| "another device".to_owned(), |l| format!("\"{}\"", l.name));
             return Err(refused(format!("it is a port of {other}")).hint(format!("ip link set {parent} nomaster")));
@@ -179,8 +187,12 @@ impl Host {
             return Err(refused(format!("it has the address {}, which would not work any more", held.address))
                 .hint("give the network that subnet and the address as its gateway, and take it off the device"));
         }
+        Ok(Some(link))
+    }
+
+    fn add_parent(&mut self, parent: &Link, bridge: &KnownBridge) -> Result<()> {
         let mut batch = self.route.batch();
-        batch.enslave(link.index, parent, bridge.index);
+        batch.enslave(parent.index, &parent.name, bridge.index);
         self.route.transact(&batch).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
             Some(Errno::OPNOTSUPP | Errno::INVAL) => {
                 e.hint("wireless and loopback devices cannot be ports of a bridge")
@@ -188,7 +200,7 @@ impl Host {
             Some(Errno::BUSY) => e.with_kind(Kind::InUse).hint("macvlan or ipvlan devices stand on it"),
             _ => e,
         })?;
-        self.route.settle(Settled { devices: &[], wired: &[link.index], addresses: &[] })
+        self.route.settle(Settled { devices: &[], wired: &[parent.index], addresses: &[] })
     }
 
     /// Removes a network's bridge and rules unless a device is connected, its `parent` apart; with the last network's

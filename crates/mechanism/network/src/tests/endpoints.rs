@@ -188,7 +188,10 @@ fn a_container_reaches_a_host_behind_the_parent_at_layer_2() {
         let e = host.ensure_bridge(&bridged).unwrap_err();
         assert_eq!(e.kind(), Kind::InUse);
         assert!(e.to_string().contains("192.0.2.5/24"), "{e}");
+        assert!(!host.link_exists("tn-a").unwrap(), "refused, and yet a bridge was made");
         command(&["ip", "addr", "flush", "dev", "nic0"]);
+        command(&["ip", "link", "set", "nic0", "up"]);
+        command(&["ip", "route", "add", "10.1.0.0/16", "dev", "nic0"]);
         command(&["ip", "link", "add", "br7", "type", "bridge"]);
         command(&["ip", "link", "set", "nic0", "master", "br7"]);
         let e = host.ensure_bridge(&bridged).unwrap_err();
