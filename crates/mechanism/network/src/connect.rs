@@ -8,7 +8,7 @@
 //! ```
 
 use crate::address::{NewRoute, link_local};
-use crate::channel::Channel;
+use crate::channel::{Batch, Channel};
 use crate::device::{Device, LOOPBACK, Link, NewPair, PortBehaviour};
 use crate::element::Element;
 use crate::host::{Host, missing};
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 use tare_kernel::netlink::{Protocol, in_network_namespace};
+use tare_model::address::IpNet;
 use tare_model::{Context as _, Error, Kind, Result};
 
 /// There while the module br_netfilter is loaded; per network namespace.
@@ -57,7 +58,7 @@ impl Host {
         // From here on there is something to take back.
         let endpoint = Endpoint { lent: made.lent.clone(), ..plan.endpoint() };
         match self.configure(plan, &made, netns) {
-            Ok(()) => Ok(endpoint),
+            Ok(addresses) => Ok(Endpoint { addresses, ..endpoint }),
             Err(e) => {
                 // The error that made this necessary is the one to tell.
                 drop(self.disconnect(&endpoint, Some(netns)));
@@ -142,17 +143,18 @@ impl Host {
         Ok(Shared { parent: found.index, interface: &plan.interface, mac: plan.mac, mtu: plan.mtu })
     }
 
-    fn configure(&mut self, plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> Result<()> {
-        configure_inside(plan, made, netns)?;
-        let Some((port, bridge)) = &made.port else { return Ok(()) };
+    fn configure(&mut self, plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> Result<Vec<IpNet>> {
+        let addresses = configure_inside(plan, made, netns)?;
+        let Some((port, bridge)) = &made.port else { return Ok(addresses) };
         traffic::limit(&mut self.route, &plan.link, port.index, port.mtu, plan.rate)?;
         if !plan.ports.is_empty() {
-            self.nft.add_elements(&plan.table, &Element::of(&plan.ports, &plan.addresses))?;
+            self.nft.add_elements(&plan.table, &Element::of(&plan.ports, &addresses))?;
             self.nft.forget_flows(&plan.ports)?;
         }
         // The bridge has a carrier only once its first port has one. Its own addresses may be new as well.
         let gateways: Vec<Ipv6Addr> = plan.gateways.iter().filter_map(v6).collect();
-        self.route.settle(Settled { devices: &[port.index, *bridge], wired: &[], addresses: &gateways })
+        self.route.settle(Settled { devices: &[port.index, *bridge], wired: &[], addresses: &gateways })?;
+        Ok(addresses)
     }
 
     /// Publishes ports of a connected container, all or none: they are reserved by the caller.
@@ -235,8 +237,9 @@ fn usable(plan: &EndpointPlan) -> Option<EndpointPlan> {
     Some(usable)
 }
 
-/// Loopback up, device up, addresses, routes: in this order, as a route needs an address to be reached from.
-fn configure_inside(plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> Result<()> {
+/// Loopback up, device up, addresses, routes: in this order, as a route needs an address to be reached from. Returns the
+/// addresses that are in force.
+fn configure_inside(plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> Result<Vec<IpNet>> {
     let name = plan.interface.as_str();
     let own = matches!(plan.kind, EndpointKind::Phys { .. }) && plan.addresses.is_empty();
     let open = || -> Result<Channel> {
@@ -255,26 +258,62 @@ fn configure_inside(plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> 
     batch.set_up(LOOPBACK, "lo");
     if let (true, Some(lent)) = (own, &made.lent) {
         inside.transact(&batch)?;
-        return phys::keep_own(&mut inside, lent, index, name);
+        phys::keep_own(&mut inside, lent, index, name)?;
+        return Ok(Vec::new());
     }
     batch.no_link_local(index, name);
     batch.set_up(index, name);
-    let has_v6 = plan.addresses.iter().any(|net| net.is_ipv6());
-    let local = plan.mac.filter(|_| has_v6).map(link_local);
-    plan.addresses.iter().copied().chain(local).for_each(|net| batch.add_address(index, name, net));
-    for gateway in &plan.gateways {
-        batch.add_route(index, name, NewRoute::default(*gateway, plan.metric));
-    }
-    for route in &plan.routes {
-        let metric = route.metric.unwrap_or(0);
-        let new = NewRoute { destination: route.destination, gateway: Some(route.gateway), metric };
-        batch.add_route(index, name, new);
-    }
+    batch.add_family(plan, index, Family::V4);
     inside.transact(&batch)?;
-    let addresses: Vec<Ipv6Addr> = plan.addresses.iter().map(|net| net.address()).filter_map(|a| v6(&a)).collect();
+    let mut addresses = plan.addresses.clone();
+    if addresses.iter().any(|net| net.is_ipv6()) {
+        let mut batch = inside.batch();
+        batch.add_family(plan, index, Family::V6);
+        if let Err(e) = inside.transact(&batch) {
+            let disabled = in_network_namespace(netns, || sysctl::ipv6_is_disabled(name));
+            if !disabled.during("visit", "the container's network namespace")? {
+                return Err(e);
+            }
+            // Its own settings, made while it starts, say that it wants none.
+            addresses.retain(|net| net.is_ipv4());
+        }
+    }
+    let pending: Vec<Ipv6Addr> = addresses.iter().filter_map(|net| v6(&net.address())).collect();
     let both = [index];
     let (devices, wired) = if made.port.is_some() { (&both[..], &[][..]) } else { (&[][..], &both[..]) };
-    inside.settle(Settled { devices, wired, addresses: &addresses })
+    inside.settle(Settled { devices, wired, addresses: &pending })?;
+    Ok(addresses)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Family::V4)
+    }
+}
+
+impl Batch {
+    /// The plan's addresses and routes of one family.
+    fn add_family(&mut self, plan: &EndpointPlan, index: u32, family: Family) {
+        let name = plan.interface.as_str();
+        // Every IPv6 device has a link-local address (RFC 4291, 2.1).
+        let local = plan.mac.filter(|_| family == Family::V6).map(link_local);
+        let own = plan.addresses.iter().copied().filter(|net| family.has(net.address()));
+        own.chain(local).for_each(|net| self.add_address(index, name, net));
+        for gateway in plan.gateways.iter().filter(|gateway| family.has(**gateway)) {
+            self.add_route(index, name, NewRoute::default(*gateway, plan.metric));
+        }
+        for route in plan.routes.iter().filter(|route| family.has(route.gateway)) {
+            let metric = route.metric.unwrap_or(0);
+            let new = NewRoute { destination: route.destination, gateway: Some(route.gateway), metric };
+            self.add_route(index, name, new);
+        }
+    }
 }
 
 fn v6(address: &IpAddr) -> Option<Ipv6Addr> {

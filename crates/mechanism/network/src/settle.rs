@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use tare_model::Result;
 
-const LIMIT: Duration = Duration::from_millis(200);
+const LIMIT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What must be so before a first packet gets through.
@@ -43,13 +43,16 @@ impl Channel {
         for index in wanted.devices.iter().chain(wanted.wired) {
             batch.get_link(Device::Index(*index), &[Errno::NODEV]);
         }
+        let devices = batch.pending.len();
         wanted.addresses.iter().for_each(|address| batch.ask_route(IpAddr::V6(*address)));
         if batch.pending.is_empty() {
             return Ok(true);
         }
         let answers = self.transact(&batch)?;
         let works = |link: Link| link.operational || wanted.wired.contains(&link.index) && !link.carrier;
+        // To an address that is being added, the route of its network leads: with none at all it was taken away again.
+        let gone = answers.fine_failures.iter().filter(|i| **i >= devices).count();
         let local = answers.messages().filter_map(|m| Route::parse(&m)).filter(|route| route.local).count();
-        Ok(answers.messages().filter_map(|m| Link::parse(&m)).all(works) && local == wanted.addresses.len())
+        Ok(answers.messages().filter_map(|m| Link::parse(&m)).all(works) && local + gone == wanted.addresses.len())
     }
 }

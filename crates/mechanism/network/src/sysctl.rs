@@ -67,9 +67,8 @@ fn devices_on_advertisements(route: &mut Channel) -> Result<Vec<String>> {
 /// it, whatever new devices begin with on this host.
 pub(crate) fn prepare_bridge(bridge: &str, v6: bool) -> Result<()> {
     ignore_missing(set(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0"))?;
-    let disabled = format!("net/ipv6/conf/{bridge}/disable_ipv6");
-    if v6 && std::fs::read(path(&disabled)).is_ok_and(|value| value.first() == Some(&b'1')) {
-        set(&disabled, "0")?;
+    if v6 && ipv6_is_disabled(bridge) {
+        set(&format!("net/ipv6/conf/{bridge}/disable_ipv6"), "0")?;
     }
     Ok(())
 }
@@ -78,6 +77,12 @@ pub(crate) fn prepare_bridge(bridge: &str, v6: bool) -> Result<()> {
 /// may be another container. To be called in the container's namespace, while the device is down.
 pub(crate) fn refuse_advertisements(interface: &str) -> Result<()> {
     ignore_missing(set(&format!("net/ipv6/conf/{interface}/accept_ra"), "0"))
+}
+
+/// Whether a device of the calling thread's namespace has no IPv6 by its settings.
+pub(crate) fn ipv6_is_disabled(device: &str) -> bool {
+    let value = std::fs::read(path(&format!("net/ipv6/conf/{device}/disable_ipv6")));
+    value.is_ok_and(|value| value.first() == Some(&b'1'))
 }
 
 /// Without IPv6 in the kernel there is nothing to be set.

@@ -131,6 +131,33 @@ fn the_first_packet_of_either_family_goes_through() {
 }
 
 #[test]
+fn the_first_packet_goes_through_when_many_start_on_a_new_bridge_at_once() {
+    in_new_namespace(|home| {
+        let site = Site::of(Path::new("/var/lib/tare"));
+        let network = network(&site.bridge, &SUBNETS);
+        let plan = BridgePlan::of(&site, &network, 1500).unwrap();
+        let start = |n: u64| {
+            let mut host = Host::open().unwrap();
+            let inside = new_network_namespace().unwrap();
+            let addresses = [ip(&format!("10.112.0.{n}")), ip(&format!("fd00:7a7e:0:1::{n}"))];
+            let endpoint = EndpointPlan::of(&site, &network, n, &addresses).unwrap();
+            host.ensure_bridge(&plan).unwrap();
+            host.connect(&endpoint, inside.as_fd()).unwrap();
+            for (own, gateway) in [(addresses[0], "10.112.0.1"), (addresses[1], "fd00:7a7e:0:1::1")] {
+                exchange(&socket(Some(&inside), &own.to_string()), &socket(None, gateway));
+            }
+            inside
+        };
+        std::thread::scope(|scope| {
+            let start = &start;
+            let threads: Vec<_> = (2..18).map(|n| scope.spawn(move || at(home, || start(n)))).collect();
+            let all: Vec<OwnedFd> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+            assert_eq!(command(&["ip", "-o", "link", "show", "master", "tare0"]).lines().count(), all.len());
+        });
+    });
+}
+
+#[test]
 fn the_first_packet_from_the_host_goes_through() {
     // The bridge is new in every round: its own addresses as well are put to use by a worker of the kernel's.
     for _ in 0..10 {
@@ -276,6 +303,23 @@ fn a_host_without_ipv6_on_new_devices_still_has_it_on_a_bridge_that_needs_it() {
         assert_eq!(setting("ipv6/conf/tare0/disable_ipv6"), "0");
         let (netns, _) = lab.container();
         exchange(&socket(Some(&netns), "fd00:7a7e:0:1::2"), &socket(None, "fd00:7a7e:0:1::1"));
+    });
+}
+
+#[test]
+fn a_container_that_wants_no_ipv6_gets_none_and_at_once() {
+    in_new_namespace(|_| {
+        let mut lab = Both::new(|network| network);
+        for scope in ["all", "default"] {
+            let netns = new_network_namespace().unwrap();
+            at(&netns, || std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "1").unwrap());
+            let plan = lab.plan();
+            let start = Instant::now();
+            let endpoint = lab.host.connect(&plan, netns.as_fd()).unwrap();
+            assert!(start.elapsed() < Duration::from_millis(400), "it waited for what will not come");
+            assert_eq!((endpoint.addresses.len(), endpoint.v6()), (1, None));
+            exchange(&socket(Some(&netns), &endpoint.addresses[0].address().to_string()), &socket(None, "10.112.0.1"));
+        }
     });
 }
 
