@@ -1,7 +1,7 @@
 //! Flags of networks that have no page of their own, docker's short forms, and the configuration file.
 
 use tare_tests::Running;
-use tare_tests::lan::{From, HOST, Lan, OUTSIDE};
+use tare_tests::lan::{From, HOST, Lan, OUTSIDE, PARENT};
 
 #[test]
 fn a_linked_container_is_known_by_its_alias() {
@@ -50,7 +50,8 @@ fn a_network_gives_its_containers_routes() {
     assert!(four.contains("203.0.113.0/24 via 10.77.0.7 dev eth0") && four.contains("metric 42"), "{four}");
     let six = net.ok(&["exec", "one", "ip", "-6", "route"]);
     assert!(six.contains("fd99::/64 via fd77:1::7 dev eth0"), "{six}");
-    let refused = net.run(&["network", "create", "--subnet", "10.78.0.0/24", "--route", "203.0.113.0/24,10.77.0.7", "bad"]);
+    let refused =
+        net.run(&["network", "create", "--subnet", "10.78.0.0/24", "--route", "203.0.113.0/24,10.77.0.7", "bad"]);
     assert!(refused.code != 0 && refused.stderr.contains("10.77.0.7"), "{}", refused.stderr);
 }
 
@@ -97,7 +98,10 @@ fn port_has_dockers_form_even_for_a_container_called_add() {
     assert!(net.ok(&["port", "add", "add", "127.0.0.1::82"]).starts_with("82/tcp -> 127.0.0.1:"));
     net.ok(&["port", "rm", "add", "81", "82"]);
     assert!(!net.ok(&["port", "add"]).contains("8081"));
-    assert_eq!(net.ok(&["ps", "--format", "{{.Ports}}"]), "127.0.0.1:8053->53/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
+    assert_eq!(
+        net.ok(&["ps", "--format", "{{.Ports}}"]),
+        "127.0.0.1:8053->53/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+    );
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn the_configuration_file_gives_pools_and_names_its_mistakes() {
         assert_eq!(net.ok(&["network", "inspect", "--format", format, name]).trim(), expected);
     }
     let out = with(&["network", "create", "green"]);
-    assert!(out.code != 0 && out.stderr.contains("10.201.0.0/19"), "{}", out.stderr);
+    assert!(out.code != 0 && out.stderr.contains("network red has 10.201.0.0/20"), "{}", out.stderr);
     std::fs::write(&file, "[network]\n\npublich = \"127.0.0.1\"\n").unwrap();
     let out = with(&["run", "--rm", "busybox", "true"]);
     let place = format!("{} line 3", file.display());
@@ -153,8 +157,14 @@ fn what_only_a_swarm_has_is_refused_by_name() {
         assert!(out.code == 1 && out.stderr.contains(words), "{flags:?}: {}", out.stderr);
     }
     net.ok(&["network", "create", "--attachable", "--scope", "local", "--ipam-driver", "default", "red"]);
-    net.ok(&["network", "create", "--ipam-driver", "none", "--opt", "isolate=true", "bare"]);
-    assert_eq!(net.ok(&["network", "inspect", "--format", "{{len .IPAM.Config}} {{.Isolated}}", "bare"]), "0 true");
+    // Of a device of the host nobody gives the addresses: it has its own.
+    let _neighbour = net.neighbour();
+    let parent = format!("parent={PARENT}");
+    net.ok(&["network", "create", "-d", "phys", "--ipam-driver", "none", "--opt", &parent, "bare"]);
+    assert_eq!(
+        net.ok(&["network", "inspect", "--format", "{{len .IPAM.Config}} {{.Parent}}", "bare"]),
+        format!("0 {PARENT}")
+    );
     assert_eq!(net.run(&["network", "create", "--opt", "colour=red", "x"]).code, 1);
 }
 
