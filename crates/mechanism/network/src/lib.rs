@@ -36,6 +36,7 @@ mod endpoint;
 mod expression;
 mod files;
 mod firewall;
+mod foreign;
 mod holder;
 mod host;
 mod listing;
@@ -74,6 +75,7 @@ pub use files::{
     HostsEntry, NameServers, ResolvConf, STUB_RESOLVER_UPSTREAMS, hostname_file, hosts_file, lists_stub_only,
 };
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, NetworkRules, Rule, Ruleset, Value};
+pub use foreign::{BaseChain, Fate, Firewalls, Judgement, Packet, Place, dropping_forward_policies};
 pub use host::{Host, counters, loopback_up};
 pub use macvlan::{IpvlanMode, MacvlanMode};
 pub use monitor::Monitor;
