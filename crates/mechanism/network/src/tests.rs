@@ -106,6 +106,7 @@ fn network(bridge: &str, subnets: &[&str]) -> Network {
 
 mod endpoints;
 mod families;
+mod rules;
 
 /// A cable from the calling thread's namespace to another.
 fn wire(here: &str, there: &str, netns: &OwnedFd) {

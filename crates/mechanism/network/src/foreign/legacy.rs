@@ -40,7 +40,8 @@ pub(super) struct Table {
 /// The tables that are there; nothing is loaded.
 pub(super) fn read() -> Result<Vec<Table>> {
     let mut tables = Vec::new();
-    for (v4, names) in [(true, "/proc/thread-self/net/ip_tables_names"), (false, "/proc/thread-self/net/ip6_tables_names")]
+    for (v4, names) in
+        [(true, "/proc/thread-self/net/ip_tables_names"), (false, "/proc/thread-self/net/ip6_tables_names")]
     {
         let listed = std::fs::read_to_string(names).unwrap_or_default();
         if listed.lines().any(|line| line == "filter") {

@@ -210,7 +210,10 @@ impl Program {
 
 /// How a packet left a chain for good.
 enum End {
-    Verdict { dropped: bool, by: String },
+    Verdict {
+        dropped: bool,
+        by: String,
+    },
     /// Noted already.
     Perhaps,
 }
@@ -379,7 +382,7 @@ impl<'a> Machine<'a> {
 
     fn payload(&self, base: u32, offset: usize, length: usize) -> Vec<Option<u8>> {
         let packet = self.packet;
-        let mut header = vec![None; 64];
+        let mut header = [None; 64];
         let mut put = |at: usize, bytes: &[u8]| {
             header.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = Some(*from));
         };
