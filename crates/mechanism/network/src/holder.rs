@@ -5,7 +5,6 @@
 use crate::channel::{Channel, Request};
 use crate::message::array;
 use crate::ports::Transport;
-use crate::reservation::SCTP_NAME;
 use rustix::fs::readlink;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -17,6 +16,10 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// `TCPF_LISTEN`, and `TCPF_BOUND_INACTIVE` (since 6.8) for sockets that are bound only, such as reservations.
 const TCP_STATES: u32 = 1 << 10 | 1 << 13;
+
+/// Followed by a port's number, the name by which that SCTP port is kept where the kernel has no SCTP sockets: in the
+/// abstract namespace of Unix sockets, which is the network namespace's own.
+pub(crate) const SCTP_NAME: &str = "tare-sctp-";
 
 /// Name and pid of a process that holds `address`, as in `nginx (pid 123)`; with `both`, that port of the other family
 /// as well. `None` where it cannot be found.
@@ -60,7 +63,7 @@ fn parse(body: &[u8], family: u8, port: u16) -> Option<(IpAddr, u32)> {
     (u16::from_be_bytes(array(body, 4)?) == port).then_some((address, inode))
 }
 
-/// Where a port is kept by a name: see [`crate::reservation`].
+/// Where a port is kept by a name.
 fn sctp_by_name(port: u16) -> Option<String> {
     let table = std::fs::read_to_string("/proc/thread-self/net/unix").ok()?;
     let name = format!("@{SCTP_NAME}{port}");

@@ -1,6 +1,5 @@
 //! Ports of the host that lead to containers, as they are named.
 
-use crate::holder;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -137,33 +136,5 @@ impl fmt::Display for PortWish {
             }
             one => self.at(one.map_or(0, |(port, _)| port)).fmt(f),
         }
-    }
-}
-
-/// Says why a port cannot be had.
-pub(crate) fn refused(wish: &PortWish, port: PortMapping, errno: rustix::io::Errno) -> Error {
-    use rustix::io::Errno;
-    let error = Error::io("publish port", wish, errno);
-    match errno {
-        Errno::ADDRINUSE => {
-            let what = match wish.host_ports {
-                Some((first, last)) if first != last => "every port of the range",
-                _ => "the host's port",
-            };
-            match holder::of(port.host(), port.host_ip.is_none(), port.transport) {
-                Some(holder) if what.starts_with("every") => {
-                    error.because(format_args!("{what} is in use, {} by {holder}", port.host_port))
-                }
-                Some(holder) => error.because(format_args!("{what} is in use by {holder}")),
-                None => error.because(format_args!("{what} is in use")),
-            }
-            .hint("choose another host port, or leave it out to get a free one")
-        }
-        Errno::ADDRNOTAVAIL => error
-            .with_kind(Kind::Invalid)
-            .because(format_args!("{} is not an address of this host", port.host().ip()))
-            .hint("see `ip -brief address` for the host's addresses"),
-        Errno::ACCESS => error.hint("ports below net.ipv4.ip_unprivileged_port_start need root"),
-        _ => error,
     }
 }

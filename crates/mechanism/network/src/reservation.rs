@@ -8,7 +8,8 @@
 //!
 //! All other packets for a published port are translated before they would reach a socket.
 
-use crate::ports::{PortMapping, PortWish, Transport, refused};
+use crate::holder::{self, SCTP_NAME};
+use crate::ports::{PortMapping, PortWish, Transport};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
@@ -19,14 +20,12 @@ use rustix::net::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tare_kernel::seccomp::SockFilter;
 use tare_kernel::socket::attach_filter;
-use tare_model::Result;
+use tare_model::{Error, Kind, Result};
 
 /// How many free ports are tried that the kernel chose, where something is in the way of one of them.
 const ATTEMPTS: usize = 64;
 /// Connections to `::1` that wait to be accepted.
 const BACKLOG: i32 = 128;
-/// In the abstract namespace of Unix sockets, which is the network namespace's own.
-pub(crate) const SCTP_NAME: &str = "tare-sctp-";
 
 /// Ports that are ours as long as the sockets are open.
 #[derive(Debug)]
@@ -206,6 +205,33 @@ fn sctp_by_name(port: PortMapping) -> Result<ReservedSocket, Errno> {
     Err(Errno::ADDRINUSE)
 }
 
+/// Says why a port cannot be had.
+fn refused(wish: &PortWish, port: PortMapping, errno: Errno) -> Error {
+    let error = Error::io("publish port", wish, errno);
+    match errno {
+        Errno::ADDRINUSE => {
+            let what = match wish.host_ports {
+                Some((first, last)) if first != last => "every port of the range",
+                _ => "the host's port",
+            };
+            match holder::of(port.host(), port.host_ip.is_none(), port.transport) {
+                Some(holder) if what.starts_with("every") => {
+                    error.because(format_args!("{what} is in use, {} by {holder}", port.host_port))
+                }
+                Some(holder) => error.because(format_args!("{what} is in use by {holder}")),
+                None => error.because(format_args!("{what} is in use")),
+            }
+            .hint("choose another host port, or leave it out to get a free one")
+        }
+        Errno::ADDRNOTAVAIL => error
+            .with_kind(Kind::Invalid)
+            .because(format_args!("{} is not an address of this host", port.host().ip()))
+            .hint("see `ip -brief address` for the host's addresses"),
+        Errno::ACCESS => error.hint("ports below net.ipv4.ip_unprivileged_port_start need root"),
+        _ => error,
+    }
+}
+
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 const DROP: SockFilter = SockFilter { code: RETURN, jt: 0, jf: 0, k: 0 };
@@ -241,7 +267,6 @@ mod tests {
     use crate::testing::in_new_namespace;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
-    use tare_model::Kind;
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const LOCALHOST6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
