@@ -190,3 +190,142 @@ fn lock(path: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::testing::{command, in_new_namespace, record};
+    use crate::network::verbs::tests::engine;
+    use crate::request::{Attachment, NetworkRequest, RunRequest};
+    use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
+
+    fn request(networks: &[&str]) -> RunRequest {
+        let attachment = |name: &&str| Attachment { network: (*name).to_owned(), ..Attachment::default() };
+        RunRequest {
+            name: Some("web".to_owned()),
+            attachments: networks.iter().map(attachment).collect(),
+            ..RunRequest::default()
+        }
+    }
+
+    /// A container with leases, as `create` leaves it.
+    fn made(engine: &Engine, request: RunRequest) -> Record {
+        let places = engine.places(&request).unwrap();
+        let mut record = record(&tare_store::Store::new_id().unwrap(), request);
+        let networks: Vec<_> = places.iter().map(|p| p.network.id.clone()).collect();
+        let addresses: Vec<_> = places.iter().flat_map(crate::network::address_requests).collect();
+        let new = tare_store::NewContainer {
+            id: &record.id,
+            name: record.request.name.as_deref(),
+            image: None,
+            layers: &[],
+            created: 1,
+            networks: &networks,
+            addresses: &addresses,
+            volumes: &[],
+            durability: tare_store::Durability::Lazy,
+        };
+        let mut given = engine.store.reserve_container(&new).unwrap().addresses.into_iter();
+        let mut lease = |p: &crate::network::Place| {
+            let own: Vec<_> = given.by_ref().take(p.network.subnets.len()).collect();
+            crate::network::lease_of(p, &own)
+        };
+        record.leases = places.iter().map(&mut lease).collect();
+        record.request.attachments = places.into_iter().map(|p| p.attachment).collect();
+        record
+    }
+
+    fn connected(engine: &Engine, record: &Record, netns: &OwnedFd) -> Status {
+        let plans = engine.plan_networks(record, &[]).unwrap();
+        let mut status = Status {
+            endpoints: plans.endpoints.iter().map(tare_network::EndpointPlan::endpoint).collect(),
+            bridges: plans.bridges.clone(),
+            ..Status::default()
+        };
+        engine.connect_all(&plans, netns, record, &mut status).unwrap();
+        status
+    }
+
+    #[test]
+    fn several_networks_come_with_the_first_container_and_go_with_the_last() {
+        in_new_namespace(|| {
+            let (_dir, engine) = engine();
+            let back = NetworkRequest { name: "back".to_owned(), internal: true, ..NetworkRequest::default() };
+            let back = engine.network_create(&back).unwrap();
+            let device = back.device.clone().unwrap();
+            assert_eq!(command("ip -brief link show type bridge"), "", "nothing is made before it is needed");
+
+            let mut wish = request(&["back", "bridge"]);
+            wish.attachments[0].aliases.push("db".to_owned());
+            wish.attachments[1].interface = Some("eth0".to_owned());
+            let record = made(&engine, wish);
+            let inside = new_network_namespace().unwrap();
+            let status = connected(&engine, &record, &inside);
+            let bridges = command("ip -brief link show type bridge");
+            assert!(bridges.contains(&device) && bridges.contains(&engine.site().bridge), "{bridges}");
+            in_network_namespace(inside.as_fd(), || {
+                let addresses = command("ip -brief address");
+                // The name that one network was promised was not free for the other.
+                let line = |name: &str| addresses.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
+                for (name, lease) in [("eth1@", &record.leases[0]), ("eth0@", &record.leases[1])] {
+                    assert!(line(name).contains(&format!(" {}/", lease.v4.unwrap())), "{addresses}");
+                    assert!(line(name).contains(&format!(" {}/", lease.v6.unwrap())), "{addresses}");
+                }
+                for family in ["-4", "-6"] {
+                    let routes = command(&format!("ip {family} route show default"));
+                    assert_eq!(routes.lines().count(), 1, "{routes}");
+                    assert!(routes.contains("dev eth0"), "an internal network leads nowhere: {routes}");
+                }
+            })
+            .unwrap();
+            let names = engine.names_file(&back.id).entries().unwrap();
+            assert_eq!(
+                (names.len(), names[0].name.as_str(), &names[0].aliases[..]),
+                (1, "web", &["db".to_owned()][..])
+            );
+            assert_eq!(names[0].addresses.len(), 2);
+
+            // A second one on one of the two.
+            let other = made(&engine, RunRequest { name: Some("two".to_owned()), ..request(&["back"]) });
+            let elsewhere = new_network_namespace().unwrap();
+            let second = connected(&engine, &other, &elsewhere);
+            engine.withdraw(&record.id, &status.endpoints).unwrap();
+            drop(inside);
+            engine.await_devices(&status.endpoints).unwrap();
+            assert_eq!(engine.names_file(&back.id).entries().unwrap().len(), 1);
+            engine.release_bridges(&status, Release::AtOnce).unwrap();
+            let bridges = command("ip -brief link show type bridge");
+            assert!(bridges.contains(&device) && !bridges.contains(&engine.site().bridge), "{bridges}");
+            // Whoever lingers sees that somebody has come.
+            let begun = SystemTime::now();
+            // Times of files advance with the kernel's tick.
+            std::thread::sleep(Duration::from_millis(20));
+            engine.want_network(&back.id).unwrap();
+            engine.withdraw(&other.id, &second.endpoints).unwrap();
+            drop(elsewhere);
+            engine.await_devices(&second.endpoints).unwrap();
+            engine.release_bridge(&back.id, &second.bridges[0], Some(begun)).unwrap();
+            assert!(command("ip -brief link show type bridge").contains(&device));
+            engine.release_bridges(&second, Release::AtOnce).unwrap();
+            assert_eq!(command("ip -brief link show type bridge"), "");
+            assert_eq!(command("nft list tables"), "", "with the last network goes the table");
+        });
+    }
+
+    #[test]
+    fn what_was_only_planned_can_be_taken_down() {
+        in_new_namespace(|| {
+            let (_dir, engine) = engine();
+            let record = made(&engine, request(&[]));
+            let plans = engine.plan_networks(&record, &[]).unwrap();
+            let status = Status {
+                endpoints: plans.endpoints.iter().map(tare_network::EndpointPlan::endpoint).collect(),
+                bridges: plans.bridges.clone(),
+                ..Status::default()
+            };
+            engine.withdraw(&record.id, &status.endpoints).unwrap();
+            engine.await_devices(&status.endpoints).unwrap();
+            engine.release_bridges(&status, Release::AtOnce).unwrap();
+        });
+    }
+}

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(on(&own, &["127.0.0.1"]), ["10.9.9.9", "192.0.2.1"]);
         assert_eq!(
             on(&everywhere, &["127.0.0.1"]),
-            ["*", "192.0.2.1"],
+            ["::", "192.0.2.1"],
             "a network may say so against the general rule"
         );
     }
