@@ -1,7 +1,7 @@
 //! What a container has: addresses, routes, a way out, the files of /etc; and what is left of it.
 
 use std::time::Duration;
-use tare_tests::lan::{HOST, Lan, fetch, program};
+use tare_tests::lan::{From, HOST, Lan, fetch, program};
 use tare_tests::{Tree, command, eventually};
 
 #[test]
@@ -69,12 +69,8 @@ fn the_files_of_the_network_say_what_is_so() {
         "{}",
         out.stdout
     );
-    assert!(
-        out.stdout
-            .contains(&format!("\n{address}\tme\nsearch example.org\noptions edns0\nnameserver 192.0.2.53\nme\n")),
-        "{}",
-        out.stdout
-    );
+    let after = "nameserver 127.0.0.11\nsearch example.org\noptions edns0\nme\n";
+    assert!(out.stdout.contains(&format!("\n{address}\tme\n")) && out.stdout.contains(after), "{}", out.stdout);
     let seen = net.ok(&[
         "run",
         "--rm",
@@ -128,4 +124,149 @@ fn the_last_container_takes_the_bridge_and_the_rules_along() {
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 3);
+}
+
+/// The subnets of a network: IPv4, IPv6.
+fn subnets(net: &Lan, network: &str) -> (String, String) {
+    let seen = net.inspect(&["network", "inspect", network]);
+    let list = seen["IPAM"]["Config"].as_array().unwrap().clone();
+    let of = |mark: char| {
+        list.iter().filter_map(|c| c["Subnet"].as_str()).find(|s| s.contains(mark)).unwrap_or_default().to_owned()
+    };
+    (of('.'), of(':'))
+}
+
+#[test]
+fn both_families_are_there_without_being_asked_for() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "red"]);
+    net.ok(&["network", "create", "blue"]);
+    net.ok(&["network", "create", "--ipv6=false", "four"]);
+    net.peer("one", &[]);
+    net.peer("two", &["--network", "red"]);
+    net.peer("three", &["--network", "four"]);
+    let mut prefixes = Vec::new();
+    for (name, network) in [("one", "bridge"), ("two", "red")] {
+        let (_, six) = subnets(&net, network);
+        assert!(six.starts_with("fd") && six.ends_with("/64"), "{six}");
+        let (four, address) = net.addresses(name, network);
+        let seen = net.ok(&["exec", name, "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"]);
+        assert!(seen.contains(&format!("{address}/64")) && !seen.contains("tentative"), "{seen}");
+        let routes = net.ok(&["exec", name, "ip", "-6", "route"]);
+        assert!(routes.contains("default via fd"), "{routes}");
+        // At once: nobody waits for neighbours or for the address to be found free.
+        let script = "ping -c 1 -W 1 192.0.2.2 >/dev/null && ping -c 1 -W 1 2001:db8::2 >/dev/null && echo both";
+        let at_once = net.ok(&["run", "--rm", "--network", network, "busybox", "sh", "-c", script]);
+        assert_eq!(at_once, "both");
+        assert_eq!(net.who(From::On(&net.inside), "tcp", &four, 80).as_deref(), Some(name));
+        prefixes.push(six);
+    }
+    prefixes.push(subnets(&net, "blue").1);
+    let site = |prefix: &String| prefix.split(':').take(3).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(site(&prefixes[0]), site(&prefixes[1]), "one prefix for all networks of a root");
+    assert_eq!(site(&prefixes[0]), site(&prefixes[2]));
+    assert_ne!(prefixes[1], prefixes[2]);
+    assert_eq!(subnets(&net, "four").1, "");
+    assert_eq!(net.ok(&["exec", "three", "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"]), "");
+    // Made once: the same after everything is gone.
+    net.ok(&["rm", "-f", "one", "two", "three"]);
+    assert_eq!(net.settled(), "");
+    net.peer("one", &[]);
+    assert_eq!(subnets(&net, "bridge").1, prefixes[0]);
+}
+
+#[test]
+fn addresses_gateways_and_sizes_are_those_asked_for() {
+    let net = Lan::new();
+    let create = [
+        "network",
+        "create",
+        "--subnet",
+        "10.77.0.0/24",
+        "--gateway",
+        "10.77.0.254",
+        "--ip-range",
+        "10.77.0.64/29",
+        "--aux-address",
+        "router=10.77.0.65",
+        "--subnet",
+        "fd77:1::/64",
+        "--gateway",
+        "fd77:1::fe",
+        "-o",
+        "com.docker.network.driver.mtu=1400",
+        "red",
+    ];
+    net.ok(&create);
+    let script =
+        "ip -4 -o addr show dev eth0; ip route; ip -6 route; cat /sys/class/net/eth0/mtu /sys/class/net/eth0/address";
+    let flags = ["--ip", "10.77.0.9", "--ip6", "fd77:1::9", "--mac-address", "02:00:00:00:00:09"];
+    let seen = net.ok(&[&["run", "--rm", "--network", "red"], &flags[..], &["busybox", "sh", "-c", script]].concat());
+    for part in ["10.77.0.9/24", "default via 10.77.0.254", "default via fd77:1::fe", "\n1400\n02:00:00:00:00:09"] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    // The range, without what is reserved, then nothing is left of it.
+    let mut got = Vec::new();
+    for i in 0..7 {
+        net.ok(&["run", "-d", "--name", &format!("box{i}"), "--network", "red", "busybox", "sleep", "1000"]);
+        got.push(net.addresses(&format!("box{i}"), "red").0);
+    }
+    got.sort();
+    let expected: Vec<String> = [64, 66, 67, 68, 69, 70, 71].iter().map(|n| format!("10.77.0.{n}")).collect();
+    assert_eq!(got, expected);
+    let refused = net.fails(&["run", "--rm", "--network", "red", "busybox", "true"], 125);
+    assert!(refused.contains("10.77.0.64/29"), "{refused}");
+    // Bridge and host end have the size as well.
+    let links = net.inside.ip("-o link show");
+    assert!(
+        links.lines().filter(|l| l.contains(" tn-") || l.contains("master tn-")).all(|l| l.contains("mtu 1400")),
+        "{links}"
+    );
+    assert!(net.inside.ip("-4 -o address").contains("10.77.0.254/24"));
+}
+
+#[test]
+fn addresses_that_cannot_be_had_are_refused_and_the_reason_named() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "--subnet", "10.77.0.0/24", "red"]);
+    net.ok(&["run", "-d", "--name", "holder", "--network", "red", "--ip", "10.77.0.9", "busybox", "sleep", "1000"]);
+    for (flags, reason) in [
+        (&["--ip", "10.77.0.9"][..], "holder"),
+        (&["--ip", "10.78.0.9"], "10.77.0.0/24"),
+        (&["--ip", "10.77.0.1"], "gateway"),
+        (&["--ip", "10.77.0.0"], "10.77.0.0"),
+        (&["--ip", "10.77.0.255"], "10.77.0.255"),
+        (&["--ip", "nonsense"], "nonsense"),
+        (&["--ip6", "fd00::9"], "fd00::9"),
+        (&["--mac-address", "01:00:00:00:00:09"], "01:00:00:00:00:09"),
+    ] {
+        let out = net.run(&[&["run", "--rm", "--network", "red"], flags, &["busybox", "true"]].concat());
+        assert!(out.code == 125 && out.stderr.contains(reason), "{flags:?}: {}", out.stderr);
+    }
+    // A stopped container keeps what it asked for.
+    net.ok(&["stop", "-t", "0", "holder"]);
+    let refused = net.fails(&["run", "--rm", "--network", "red", "--ip", "10.77.0.9", "busybox", "true"], 125);
+    assert!(refused.contains("holder"), "{refused}");
+    net.ok(&["start", "holder"]);
+    assert_eq!(net.addresses("holder", "red").0, "10.77.0.9");
+    net.ok(&["rm", "-f", "holder"]);
+    net.ok(&["run", "--rm", "--network", "red", "--ip", "10.77.0.9", "busybox", "true"]);
+}
+
+#[test]
+fn an_address_is_kept_over_everything_but_removal() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "red"]);
+    for name in ["one", "two"] {
+        net.peer(name, &["--network", "red"]);
+    }
+    let before = net.addresses("one", "red");
+    net.ok(&["kill", "one"]);
+    net.ok(&["wait", "one"]);
+    net.peer("three", &["--network", "red"]);
+    assert_ne!(net.addresses("three", "red").0, before.0);
+    net.ok(&["start", "one"]);
+    assert_eq!(net.addresses("one", "red"), before);
+    net.ok(&["rename", "one", "other"]);
+    assert_eq!(net.addresses("other", "red"), before);
 }

@@ -1,6 +1,7 @@
 //! Networks of other kinds than the bridge.
 
-use tare_tests::lan::{From, Lan, Namespace, program};
+use std::time::Duration;
+use tare_tests::lan::{From, Lan, NEIGHBOUR, NEIGHBOUR6, Namespace, program};
 
 #[test]
 fn none_is_loopback_and_host_is_the_hosts_own() {
@@ -77,4 +78,95 @@ fn a_namespace_may_be_given_by_its_path() {
     let refused = net.run(&["run", "--rm", "--network", "ns:/etc/passwd", "busybox", "true"]);
     assert!(refused.code == 125 && refused.stderr.contains("/etc/passwd"), "{}", refused.stderr);
     net.inside.ip("link delete link0");
+}
+
+/// The flags of a network that is the second LAN's, for both drivers that reach it.
+fn second_lan<'a>(driver: &[&'a str], name: &'a str) -> Vec<&'a str> {
+    let addresses = [
+        "-o",
+        "parent=lan0",
+        "--subnet",
+        "198.51.100.0/24",
+        "--gateway",
+        "198.51.100.1",
+        "--ip-range",
+        "198.51.100.128/25",
+        "--subnet",
+        "2001:db8:1::/64",
+    ];
+    [&["network", "create"], driver, &addresses, &[name]].concat()
+}
+
+/// A container that is a host of the second LAN: reached, and reaching, by its own addresses, without any translation.
+fn is_a_host_of_the_second_lan(net: &Lan, neighbour: &Namespace, name: &str, network: &str) {
+    let (four, six) = net.addresses(name, network);
+    assert!(four.starts_with("198.51.100.") && six.starts_with("2001:db8:1:"), "{four} {six}");
+    let _serving = neighbour.serve("neighbour", &["7000"]);
+    for transport in ["tcp", "udp"] {
+        for (own, theirs) in [(&four, NEIGHBOUR), (&six, NEIGHBOUR6)] {
+            let reply = net.ask(From::Container(name), PATIENCE, &[(transport, theirs, 7000)]).remove(0);
+            let reply = reply.unwrap_or_else(|| panic!("{name} {transport} {theirs}"));
+            assert_eq!((reply.name.as_str(), &reply.peer), ("neighbour", own), "{transport}");
+            let reply = net.ask(From::On(neighbour), PATIENCE, &[(transport, own, 80)]).remove(0);
+            let reply = reply.unwrap_or_else(|| panic!("{transport} {own}"));
+            assert_eq!((reply.name.as_str(), reply.peer.as_str()), (name, theirs), "{transport}");
+        }
+    }
+}
+
+/// Addresses of IPv6 are looked at for a second by those who did not ask for another way.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[test]
+fn macvlan_makes_a_container_a_host_of_another_lan() {
+    let net = Lan::new();
+    let neighbour = net.neighbour();
+    net.ok(&second_lan(&["-d", "macvlan"], "wire"));
+    net.peer("one", &["--network", "wire", "--ip", "198.51.100.200", "--mac-address", "02:00:00:00:00:77"]);
+    net.peer("two", &["--network", "wire"]);
+    is_a_host_of_the_second_lan(&net, &neighbour, "one", "wire");
+    is_a_host_of_the_second_lan(&net, &neighbour, "two", "wire");
+    assert_eq!(net.addresses("one", "wire").0, "198.51.100.200");
+    let last: u8 = net.addresses("two", "wire").0.rsplit('.').next().unwrap().parse().unwrap();
+    assert!(last >= 128, "within the range: {last}");
+    assert!(neighbour.ip("neigh show").contains("198.51.100.200 dev eth0 lladdr 02:00:00:00:00:77"));
+    let (two, _) = net.addresses("two", "wire");
+    assert_eq!(net.who(From::Container("one"), "tcp", &two, 80).as_deref(), Some("two"), "in mode bridge");
+    // Beside a bridge, too.
+    net.ok(&["network", "connect", "bridge", "one"]);
+    assert!(net.ok(&["exec", "one", "ls", "/sys/class/net"]).contains("eth1"));
+    // The host's device has nothing of it, before and after.
+    assert!(!net.inside.ip("-o link show lan0").contains("master"));
+    net.ok(&["rm", "-f", "one", "two"]);
+    assert_eq!(net.settled(), "");
+    // In mode private its neighbours on the same device are not.
+    net.ok(&["network", "rm", "wire"]);
+    net.ok(&second_lan(&["-d", "macvlan", "-o", "macvlan_mode=private"], "wire"));
+    net.peer("one", &["--network", "wire"]);
+    net.peer("two", &["--network", "wire"]);
+    let (two, _) = net.addresses("two", "wire");
+    assert_eq!(net.who(From::Container("one"), "tcp", &two, 80), None);
+    is_a_host_of_the_second_lan(&net, &neighbour, "one", "wire");
+}
+
+#[test]
+fn a_bridge_with_a_device_of_the_host_joins_its_lan() {
+    let net = Lan::new();
+    let neighbour = net.neighbour();
+    net.ok(&second_lan(&[], "joined"));
+    net.peer("one", &["--network", "joined", "--ip", "198.51.100.200"]);
+    net.peer("two", &["--network", "joined"]);
+    assert!(net.inside.ip("-o link show lan0").contains("master"), "it is a port of the bridge");
+    is_a_host_of_the_second_lan(&net, &neighbour, "one", "joined");
+    is_a_host_of_the_second_lan(&net, &neighbour, "two", "joined");
+    // Frames themselves pass, whatever they carry.
+    let (_, six) = net.addresses("two", "joined");
+    neighbour.ok(&["ping", "-c", "1", "-W", "3", &six]);
+    net.ok(&["exec", "two", "arping", "-c", "1", "-w", "3", "-I", "eth0", NEIGHBOUR]);
+    net.ok(&["rm", "-f", "one"]);
+    assert!(net.inside.ip("-o link show lan0").contains("master"), "the other one needs it");
+    net.ok(&["rm", "-f", "two"]);
+    assert_eq!(net.settled(), "");
+    let device = net.inside.ip("-o link show lan0");
+    assert!(!device.contains("master") && device.contains("UP"), "it is as it was: {device}");
 }

@@ -1,7 +1,7 @@
 //! Who may reach whom.
 
 use std::time::Duration;
-use tare_tests::lan::{From, HOST, Lan, OUTSIDE, fetch};
+use tare_tests::lan::{From, HOST, HOST6, Lan, OUTSIDE, OUTSIDE6, Target, fetch};
 use tare_tests::{Host, Running, eventually};
 
 #[test]
@@ -33,6 +33,110 @@ fn two_roots_never_meet() {
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(fetch(&net.outside, &format!("{HOST}:8080")).as_deref(), Some("web"));
     assert_eq!(net.ok(&["exec", "web", "wget", "-qO-", "http://192.0.2.2/page"]), "from outside");
+}
+
+/// Where somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// On a bridge of this name: the default one's is empty.
+    Bridge(&'static str),
+    /// On the host's own network.
+    Host,
+    Outside,
+    /// In a namespace with nothing but a loopback device.
+    None,
+}
+
+const BRIDGES: [&str; 6] = ["", "red", "blue", "inner", "alone", "quiet"];
+
+/// Whether one is to reach another's own address.
+fn reaches(from: At, to: At, itself: bool) -> bool {
+    match (from, to) {
+        _ if itself => true,
+        (At::None, _) | (_, At::None) | (At::Outside, At::Bridge(_)) => false,
+        (At::Bridge(a), At::Bridge(b)) => a == b && a != "quiet",
+        (At::Bridge(a), At::Host | At::Outside) => a != "inner",
+        (At::Host | At::Outside, _) => true,
+    }
+}
+
+/// Whether one is to reach what a container of `red` has published.
+fn reaches_published(from: At) -> bool {
+    !matches!(from, At::None | At::Bridge("inner" | "alone"))
+}
+
+struct Somebody {
+    name: String,
+    at: At,
+    addresses: [String; 2],
+}
+
+/// Two containers on each bridge, one on the host's network, one on none, and the outside.
+fn everybody(net: &Lan) -> Vec<Somebody> {
+    for (name, flag) in [
+        ("red", ""),
+        ("blue", ""),
+        ("inner", "--internal"),
+        ("alone", "--opt=isolate=true"),
+        ("quiet", "--opt=com.docker.network.bridge.enable_icc=false"),
+    ] {
+        let words = ["network", "create", flag, name];
+        net.ok(&words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>());
+    }
+    let mut all = Vec::new();
+    for bridge in BRIDGES {
+        for i in 1..=2 {
+            let name = format!("{}{i}", if bridge.is_empty() { "default" } else { bridge });
+            let mut flags = if bridge.is_empty() { vec![] } else { vec!["--network", bridge] };
+            if name == "red1" {
+                flags.extend(["-p", "7001:7000", "-p", "7001:7000/udp"]);
+            }
+            net.peer_on(&name, &flags, &["7000"]);
+            let (four, six) = net.addresses(&name, bridge);
+            all.push(Somebody { name, at: At::Bridge(bridge), addresses: [four, six] });
+        }
+    }
+    net.peer_on("host", &["--network", "host"], &["7000"]);
+    all.push(Somebody { name: "host".into(), at: At::Host, addresses: [HOST, HOST6].map(str::to_owned) });
+    net.peer_on("none", &["--network", "none"], &["7000"]);
+    all.push(Somebody { name: "none".into(), at: At::None, addresses: ["127.0.0.1", "::1"].map(str::to_owned) });
+    all.push(Somebody { name: "outside".into(), at: At::Outside, addresses: [OUTSIDE, OUTSIDE6].map(str::to_owned) });
+    all
+}
+
+#[test]
+fn every_pair_reaches_whom_it_is_to_reach() {
+    let net = Lan::new();
+    let _outside = net.outside.serve("outside", &["7000"]);
+    let all = everybody(&net);
+    let mut wrong = Vec::new();
+    for from in &all {
+        let mut targets: Vec<Target<'_>> = Vec::new();
+        let mut expected = Vec::new();
+        for to in all.iter().filter(|to| to.at != At::None || to.name == from.name) {
+            for address in &to.addresses {
+                for transport in ["tcp", "udp"] {
+                    targets.push((transport, address, 7000));
+                    expected.push(reaches(from.at, to.at, to.name == from.name).then_some(to.name.as_str()));
+                }
+            }
+        }
+        for address in [HOST, HOST6] {
+            for transport in ["tcp", "udp"] {
+                targets.push((transport, address, 7001));
+                expected.push(reaches_published(from.at).then_some("red1"));
+            }
+        }
+        let who = if from.at == At::Outside { From::On(&net.outside) } else { From::Container(&from.name) };
+        let answers = net.ask(who, Duration::from_millis(700), &targets);
+        for ((target, answer), expected) in targets.iter().zip(answers).zip(expected) {
+            let answered = answer.map(|a| a.name);
+            if answered.as_deref() != expected {
+                wrong.push(format!("{} asks {target:?}: {answered:?}, not {expected:?}", from.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} pairs:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

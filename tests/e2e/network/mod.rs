@@ -4,10 +4,15 @@
 
 mod addresses;
 mod commands;
+mod connect;
 mod drivers;
+mod faults;
 mod firewall;
+mod hairpin;
 mod isolation;
 mod limits;
 mod live;
 mod publish;
+mod rates;
+mod scale;
 mod settings;

@@ -1,7 +1,7 @@
 //! Published ports.
 
 use std::time::Duration;
-use tare_tests::lan::{HOST, Lan, fetch, program};
+use tare_tests::lan::{From, HOST, HOST6, Lan, OUTSIDE, OUTSIDE6, fetch, program, talk};
 use tare_tests::{Running, eventually};
 
 #[test]
@@ -95,4 +95,66 @@ fn a_port_in_use_is_refused_and_its_holder_named() {
         let out = net.run(&["run", "--rm", "--network", network, "-p", "8082:80", "busybox", "true"]);
         assert!(out.code == 125 && out.stderr.contains("--publish"), "{network}: {}", out.stderr);
     }
+}
+
+#[test]
+fn the_source_address_is_preserved_from_outside_and_hidden_on_the_way_out() {
+    let net = Lan::new();
+    let _serving = net.outside.serve("outside", &["7000"]);
+    net.peer("web", &["-p", "8080:80", "-p", "8080:80/udp"]);
+    let (four, six) = net.addresses("web", "");
+    for (host, outside, own) in [(HOST, OUTSIDE, &four), (HOST6, OUTSIDE6, &six)] {
+        for transport in ["tcp", "udp"] {
+            let reply = net.whom(From::On(&net.outside), transport, host, 8080).expect("it is published");
+            assert_eq!((reply.name.as_str(), reply.peer.as_str()), ("web", outside), "{transport} {host}");
+            assert_eq!(&reply.local, own, "{transport} {host}");
+            let reply = net.whom(From::Container("web"), transport, outside, 7000).expect("a way out");
+            assert_eq!((reply.name.as_str(), reply.peer.as_str()), ("outside", host), "{transport} {outside}");
+        }
+    }
+}
+
+#[test]
+fn udp_and_ipv6_ports_in_use_are_refused_and_their_holder_named() {
+    let net = Lan::new();
+    net.peer("web", &["-p", "5000:80/udp", "-p", "[2001:db8::1]:5001:80"]);
+    for (port, there) in [
+        ("5000:80/udp", false),
+        ("5000:80", true),
+        ("[2001:db8::1]:5001:80", false),
+        ("5001:80", false),
+        ("192.0.2.1:5001:80", true),
+    ] {
+        let out = net.run(&["run", "--rm", "-p", port, "busybox", "true"]);
+        assert_eq!(out.code == 0, there, "{port}: {}", out.stderr);
+        assert!(there || out.stderr.contains("web"), "{port}: {}", out.stderr);
+    }
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST6, 5001).as_deref(), Some("web"));
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 5001), None);
+    let _serving = net.inside.serve("host", &["5002"]);
+    let out = net.fails(&["run", "--rm", "-p", "5002:80/udp", "busybox", "true"], 125);
+    assert!(out.contains("in use by") && out.contains("(pid "), "{out}");
+    // The same port twice in one command.
+    let out = net.run(&["run", "--rm", "-p", "5003:80", "-p", "5003:81", "busybox", "true"]);
+    assert!(out.code == 125 && out.stderr.contains("5003"), "{}", out.stderr);
+}
+
+/// A client that never closes its socket is led to whoever has the port now.
+#[test]
+fn datagrams_follow_the_port_to_its_new_holder() {
+    let net = Lan::new();
+    net.peer("first", &["-p", "5000:80/udp"]);
+    let talk = talk().display().to_string();
+    let line = [talk.as_str(), "send", "4000", HOST, "5000", "600", "50"];
+    let client = Running::start(&mut net.outside.command(&line), None);
+    let saw = |name: &str| client.printed().0.lines().last().is_some_and(|l| l.starts_with(name));
+    assert!(eventually(Duration::from_secs(3), || saw("first")), "{:?}", client.printed());
+    net.ok(&["rm", "-f", "first"]);
+    net.peer("second", &["-p", "5000:80/udp"]);
+    assert!(eventually(Duration::from_secs(2), || saw("second ")), "{:?}", client.printed());
+    // Asked before anybody listened, too.
+    net.ok(&["rm", "-f", "second"]);
+    std::thread::sleep(Duration::from_millis(200));
+    net.peer("third", &["-p", "5000:80/udp"]);
+    assert!(eventually(Duration::from_secs(2), || saw("third ")), "{:?}", client.printed());
 }
