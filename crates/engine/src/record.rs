@@ -128,11 +128,46 @@ pub(crate) struct Status {
     pub(crate) bridges: Vec<tare_network::BridgePlan>,
     #[serde(default)]
     pub(crate) ports: Vec<Port>,
+    /// Of whom names are answered inside; `None` if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) naming: Option<Naming>,
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
     /// Namespaces joined by the first process are the host's or another container's: those not made for it.
     #[serde(default)]
     pub(crate) host_network: bool,
+}
+
+/// What the server of a container's names needs to know, beside its endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Naming {
+    /// At least those that the container is on.
+    pub(crate) networks: Vec<NamedNetwork>,
+    /// Who is asked for other names; none for the host's servers.
+    #[serde(default)]
+    pub(crate) servers: Vec<std::net::IpAddr>,
+}
+
+/// A network as its containers know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedNetwork {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Whether names of its containers are answered.
+    pub(crate) names: bool,
+    /// Whether it leads nowhere else: then nobody outside is asked on its behalf.
+    pub(crate) internal: bool,
+}
+
+impl NamedNetwork {
+    pub(crate) fn of(network: &tare_model::network::Network) -> NamedNetwork {
+        NamedNetwork {
+            id: network.id.clone(),
+            name: network.name.clone(),
+            names: network.dns,
+            internal: network.internal,
+        }
+    }
 }
 
 impl Mounted {

@@ -84,6 +84,8 @@ struct Prepared {
     ports: Reservation,
     /// The container's network namespace, where it has to be held to its end: see [`crate::loan`].
     namespace: Option<OwnedFd>,
+    /// Where its names are answered, inside.
+    names: Option<tare_network::dns::Listener>,
     status: Status,
     /// First processes of the containers whose namespaces are joined.
     joined: Vec<OwnedFd>,
@@ -212,7 +214,8 @@ impl Engine {
         self.fault("rootfs")?;
         self.trace.point(Mark::Root);
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
-        self.write_etc(record, &dirs.state)?;
+        let naming = self.naming(record)?;
+        self.write_etc(record, naming.as_ref(), &dirs.state)?;
         self.trace.point(Mark::Etc);
         let mut facts = self.facts(record)?;
         let joined = std::mem::take(&mut facts.joined);
@@ -234,6 +237,7 @@ impl Engine {
             started_at: time::now(),
             cgroup: cgroup_path,
             ports: network::port_views(&ports.ports),
+            naming,
             host_network: record.request.network == NetworkMode::Host,
             ..Status::default()
         };
@@ -253,6 +257,7 @@ impl Engine {
             plan,
             ports,
             namespace: None,
+            names: None,
             status,
             joined,
             subpaths,
@@ -316,6 +321,8 @@ impl Engine {
             }
             Err(e) => e,
         };
+        // It keeps the namespace, and with it the devices.
+        drop(prepared.names.take());
         let _ = self.take_devices_back(&prepared.record.id, prepared.namespace.take().as_ref().map(AsFd::as_fd));
         // Whatever exists is in the status: taken down here, by whoever holds the lock.
         let failures = self.take_down(&prepared.record.id, &prepared.status);
@@ -405,7 +412,7 @@ impl Engine {
         };
         match prepared.record.request.network {
             NetworkMode::Bridge => {
-                let Prepared { record, dirs, status, ports, namespace, .. } = prepared;
+                let Prepared { record, dirs, status, ports, namespace, names, .. } = prepared;
                 let mut plans = self.plan_networks(record, &ports.ports)?;
                 plans.endpoints.iter_mut().try_for_each(|plan| self.lend(&record.id, plan))?;
                 status.endpoints = plans.endpoints.iter().map(tare_network::EndpointPlan::endpoint).collect();
@@ -415,6 +422,9 @@ impl Engine {
                 self.fault("endpoints")?;
                 let netns = open()?;
                 self.connect_all(&plans, &netns, record, status)?;
+                if status.naming.is_some() {
+                    *names = Some(tare_network::dns::Listener::open(netns.as_fd())?);
+                }
                 *namespace = plans.endpoints.iter().any(|p| p.lent.is_some()).then_some(netns);
                 Ok(())
             }
@@ -444,6 +454,10 @@ impl Engine {
                 client: client.map(keep).transpose()?,
                 ports: prepared.ports.sockets.iter().map(|socket| keep(&socket.fd)).collect::<Result<_>>()?,
                 namespace: optional(&prepared.namespace)?,
+                names: match &prepared.names {
+                    Some(listener) => listener.descriptors().into_iter().map(keep).collect::<Result<_>>()?,
+                    None => Vec::new(),
+                },
                 stop_signal: prepared.record.stop_signal,
                 stop_timeout: prepared.record.request.stop_timeout.unwrap_or(10),
             })

@@ -3,7 +3,7 @@
 use super::target::Target;
 use crate::Engine;
 use crate::network;
-use crate::record::Lease;
+use crate::record::{Lease, NamedNetwork};
 use crate::request::Attachment;
 use crate::supervise::control::{Connect, Request, Shape};
 use tare_model::network::{Driver, Network, Subnet};
@@ -67,7 +67,8 @@ impl Engine {
         let bridge = (network.driver == Driver::Bridge).then(|| self.bridge_plan(network)).transpose()?;
         let then = self.shape_of(target)?;
         let (name, aliases) = (record.name().to_owned(), wanted.aliases.clone());
-        let connect = Connect { network: network.name.clone(), plan, bridge, name, aliases, then };
+        let named = NamedNetwork::of(network);
+        let connect = Connect { network: network.name.clone(), named, plan, bridge, name, aliases, then };
         self.ask(&record.id, &Request::Connect(Box::new(connect))).map(drop)
     }
 

@@ -67,6 +67,10 @@ impl Live<'_> {
         }
         self.engine.lend(&self.id, &mut plan)?;
         scene.status.bridges.extend(wanted.bridge.clone());
+        if let Some(naming) = &mut scene.status.naming {
+            naming.networks.retain(|n| n.id != wanted.named.id);
+            naming.networks.push(wanted.named.clone());
+        }
         scene.status.endpoints.push(Endpoint { gateways: Vec::new(), ports: Vec::new(), ..plan.endpoint() });
         scene.write()?;
         self.engine.fault("connect-intent")?;

@@ -17,6 +17,7 @@
 //! down), or a change that was begun and not ended ([`crate::live`]), which the next one to look undoes.
 
 use crate::Engine;
+use crate::record::NamedNetwork;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -50,6 +51,8 @@ pub(crate) struct Connect {
     /// The container's name, and further names of it there.
     pub(crate) name: String,
     pub(crate) aliases: Vec<String>,
+    /// How its containers know it.
+    pub(crate) named: NamedNetwork,
     pub(crate) then: Shape,
 }
 

@@ -16,6 +16,7 @@
 mod apply;
 pub(crate) mod control;
 mod log;
+mod network;
 mod peer;
 
 use crate::attach::{
@@ -26,6 +27,7 @@ use crate::view::Exit;
 use crate::{Config, Engine, NetworkDefaults, time};
 use control::Live;
 use log::Log;
+use network::NetworkSide;
 use peer::Peer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,6 +38,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::Monitor;
+use tare_network::dns::Listener;
 
 /// What the launcher hands over: as the one argument, with the descriptors left open under these numbers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +60,9 @@ pub(crate) struct Handover {
     pub(crate) ports: Vec<i32>,
     /// The container's network namespace, if a device of the host is in it.
     pub(crate) namespace: Option<i32>,
+    /// What [`tare_network::dns::Listener::descriptors`] gives; empty if no names are answered.
+    #[serde(default)]
+    pub(crate) names: Vec<i32>,
     pub(crate) stop_signal: i32,
     /// Seconds from the stop signal to SIGKILL, when the supervisor is asked to end.
     pub(crate) stop_timeout: u32,
@@ -106,7 +112,13 @@ pub fn supervise(handover: &str) -> Result<()> {
     // One for each port, in the same order.
     let published = dirs.status()?.unwrap_or_default().ports;
     let reserved = published.iter().map(crate::network::port_mapping).zip(sockets).collect();
+    let names = handover.names.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
+    let mut network = NetworkSide::default();
+    if let Ok(descriptors) = <[OwnedFd; 3]>::try_from(names) {
+        network.answer_names(Listener::from_descriptors(descriptors))?;
+    }
     let mut supervisor = Supervisor {
+        network,
         live: Live::new(&engine, &handover.id, reserved),
         pidfd: adopt(handover.pidfd)?,
         signals,
@@ -128,7 +140,16 @@ pub fn supervise(handover: &str) -> Result<()> {
     };
     supervisor.watch_rules();
     supervisor.live.namespace = optional(handover.namespace)?;
+    // A relayed connection takes two descriptors.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: limit.maximum, ..limit },
+    );
+    supervisor.follow_networks();
     let status = supervisor.watch();
+    // It keeps the namespace, and with it the devices.
+    supervisor.network = NetworkSide::default();
     let ports = supervisor.live.let_go();
     let namespace = supervisor.live.namespace.take();
     engine.finish(&handover.id, status, Held { lock, ports, namespace }, |exit| supervisor.announce(exit));
@@ -145,6 +166,7 @@ struct Output {
 
 struct Supervisor<'a> {
     live: Live<'a>,
+    network: NetworkSide,
     pidfd: OwnedFd,
     signals: OwnedFd,
     listen: Option<OwnedFd>,
@@ -171,6 +193,7 @@ enum Source {
     Pid,
     Signals,
     Rules,
+    Network,
     Listen,
     Output(usize),
     Stdin,
@@ -198,6 +221,7 @@ impl Supervisor<'_> {
                     Source::Pid => exit = exit.or_else(|| reap(self.pidfd.as_fd())),
                     Source::Signals => self.asked_to_end(),
                     Source::Rules => self.restore_rules(),
+                    Source::Network => self.network.work(),
                     Source::Listen => self.accept(),
                     Source::Output(i) => drop(self.relay(i)),
                     Source::Stdin => self.write_input(),
@@ -229,6 +253,10 @@ impl Supervisor<'_> {
             sources.push(Source::Rules);
             polled.push(PollFd::new(monitor, PollFlags::IN));
         }
+        if let Some(fd) = self.network.fd() {
+            sources.push(Source::Network);
+            polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
         if let Some(l) = &self.listen {
             sources.push(Source::Listen);
             polled.push(PollFd::new(l, PollFlags::IN));
@@ -252,7 +280,8 @@ impl Supervisor<'_> {
             sources.push(Source::Client(i));
             polled.push(PollFd::from_borrowed_fd(c.fd(), flags));
         }
-        let patience = self.kill_at.map(|at| {
+        let due = self.network.deadline();
+        let patience = self.kill_at.into_iter().chain(due).min().map(|at| {
             let left = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
         });
@@ -262,7 +291,21 @@ impl Supervisor<'_> {
             // Out of memory in the kernel: not to spin is all that can be done.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
         }
-        sources.into_iter().zip(&polled).filter(|(_, p)| !p.revents().is_empty()).map(|(s, _)| s).collect()
+        let is_due = due.is_some_and(|at| at <= Instant::now());
+        sources
+            .into_iter()
+            .zip(&polled)
+            .filter(|(s, p)| !p.revents().is_empty() || is_due && matches!(s, Source::Network))
+            .map(|(s, _)| s)
+            .collect()
+    }
+
+    /// Serves on the networks what the status says now. What cannot be served is left out: the container runs on.
+    fn follow_networks(&mut self) {
+        let status = self.live.engine.dirs(&self.live.id).status();
+        if let Ok(Some(status)) = status {
+            let _ = self.network.follow(self.live.engine, &status, &self.live.ports);
+        }
     }
 
     /// Reads one chunk of output, logs it and hands it on. False when there is nothing (more).
@@ -343,6 +386,8 @@ impl Supervisor<'_> {
                 let Some(request) = client.gather(last != 0, piece) else { return };
                 let answer = self.live.answer(&request);
                 self.watch_rules();
+                // Names and ports answer as the change has made them when its client hears of it.
+                self.follow_networks();
                 let Some(client) = self.clients.get_mut(i) else { return };
                 attach::pieces(ANSWER, &answer).for_each(|packet| client.send(&packet));
             }
