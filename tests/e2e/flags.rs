@@ -8,6 +8,7 @@ use tare_tests::{Host, Running, Tree, eventually};
 
 /// Every flag of `run`, and a test of its effect.
 const SHOWN_BY: &[(&str, &str)] = &[
+    ("add-host", "network::dns::flags_choose_resolvers_domains_options_and_hosts"),
     ("annotation", "flags::annotations_and_the_plan_are_data"),
     ("blkio-weight", "limits::a_block_weight_is_set_or_its_lack_is_said"),
     ("cap-add", "isolation::capabilities_are_exactly_those_asked_for"),
@@ -23,6 +24,9 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("detach", "flags::in_the_background_the_id_is_printed"),
     ("detach-keys", "terminal::detaching_leaves_it_running_and_attaching_goes_on"),
     ("device", "isolation::a_device_is_refused_unless_it_is_given"),
+    ("dns", "network::dns::flags_choose_resolvers_domains_options_and_hosts"),
+    ("dns-option", "network::dns::flags_choose_resolvers_domains_options_and_hosts"),
+    ("dns-search", "network::dns::flags_choose_resolvers_domains_options_and_hosts"),
     ("domainname", "namespaces::host_and_domain_name_change_inside_only"),
     ("entrypoint", "rootfs::the_images_configuration_is_honoured"),
     ("env", "rootfs::environment_comes_from_files_and_from_the_caller"),
@@ -33,16 +37,25 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("hostname", "namespaces::host_and_domain_name_change_inside_only"),
     ("init", "namespaces::init_forwards_signals_and_passes_the_exit_code_on"),
     ("interactive", "flags::standard_streams_are_connected"),
+    ("ip", "network::addresses::addresses_gateways_and_sizes_are_those_asked_for"),
+    ("ip6", "network::addresses::addresses_gateways_and_sizes_are_those_asked_for"),
     ("ipc", "namespaces::each_is_new_unless_the_hosts_is_asked_for"),
     ("label", "flags::labels_come_from_flags_and_files"),
     ("label-file", "flags::labels_come_from_flags_and_files"),
+    ("link", "network::settings::a_linked_container_is_known_by_its_alias"),
+    ("link-local-ip", "network::settings::addresses_of_the_link_come_beside_the_usual_ones"),
+    ("mac-address", "network::addresses::addresses_gateways_and_sizes_are_those_asked_for"),
     ("memory", "limits::memory_ends_at_the_limit_and_the_reason_is_kept"),
     ("memory-reservation", "limits::memory_swap_and_reservation_reach_the_kernel"),
     ("memory-swap", "limits::memory_swap_and_reservation_reach_the_kernel"),
     ("memory-swappiness", "flags::settings_of_the_older_memory_controller"),
     ("mount", "mounts::a_read_only_mount_takes_nothing"),
     ("name", "flags::names_are_unique_and_made_up_where_missing"),
+    ("net-cls", "network::limits::class_and_priority_are_the_groups"),
+    ("net-prio", "network::limits::class_and_priority_are_the_groups"),
+    ("net-rate", "network::rates::both_directions_are_limited_and_nobody_inside_lifts_it"),
     ("network", "network::drivers::none_is_loopback_and_host_is_the_hosts_own"),
+    ("network-alias", "network::dns::containers_are_known_by_name_alias_and_short_id"),
     ("oom-kill-disable", "flags::settings_of_the_older_memory_controller"),
     ("oom-score-adj", "isolation::small_settings_have_their_effect"),
     ("pid", "namespaces::each_is_new_unless_the_hosts_is_asked_for"),
@@ -50,6 +63,7 @@ const SHOWN_BY: &[(&str, &str)] = &[
     ("plan", "flags::annotations_and_the_plan_are_data"),
     ("privileged", "isolation::capabilities_are_exactly_those_asked_for"),
     ("publish", "network::publish::published_ports_are_reached_from_everywhere"),
+    ("publish-all", "network::publish::ports_are_chosen_from_ranges_at_random_or_all"),
     ("pull", "registry::run_pulls_what_is_missing_and_as_it_is_told"),
     ("quiet", "registry::run_pulls_what_is_missing_and_as_it_is_told"),
     ("read-only", "rootfs::a_read_only_root_takes_nothing_but_where_it_is_told"),
@@ -93,8 +107,8 @@ fn every_flag_of_run_has_a_test_of_its_effect() {
     let gone: Vec<_> = listed.difference(&flags).collect();
     assert!(gone.is_empty(), "there are no such flags: {gone:?}");
     for (flag, test) in SHOWN_BY {
-        let (module, function) = test.split_once("::").unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("e2e/{module}.rs"));
+        let (module, function) = test.rsplit_once("::").unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("e2e/{}.rs", module.replace("::", "/")));
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let at =
             text.find(&format!("\nfn {function}()")).unwrap_or_else(|| panic!("--{flag}: there is no test {test}"));
@@ -116,6 +130,7 @@ fn short(flag: &str) -> String {
         "user" => "-u",
         "volume" => "-v",
         "publish" => "-p",
+        "publish-all" => "-P",
         "memory" => "-m",
         "interactive" => "-i",
         "tty" => "-t",
@@ -288,9 +303,10 @@ fn annotations_and_the_plan_are_data() {
     assert_eq!(spec["process"]["args"], serde_json::json!(["echo", "x"]));
     assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 64 << 20);
     assert!(spec["linux"]["seccomp"].is_object() && spec["mounts"].as_array().unwrap().len() > 6);
-    for part in ["cgroup", "network", "launch"] {
+    for part in ["cgroup", "launch"] {
         assert!(plan[part].is_object(), "{part}");
     }
+    assert_eq!(plan["networks"][0]["name"], "bridge");
     // Nothing was done.
     assert_eq!(host.ok(&["ps", "-aq"]), "");
     let census = host.settled();
