@@ -63,7 +63,7 @@ pub struct BridgeReport {
 /// A kernel setting that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Its name as sysctl(8) has it, `net.ipv4.ip_forward`; a device's name keeps its dots.
+    /// Its name as sysctl(8) takes it, `net.ipv4.ip_forward`; a dot in a device's name is written as a slash.
     pub name: String,
     /// What it was.
     pub before: String,

@@ -10,7 +10,11 @@
 //! - **One table of our own.** Rules of others are neither read nor written; a drop of the administrator's wins,
 //!   because an accept in one base chain never overrides a drop in another.
 //! - **A published port is one map element**, not another rule: the n-th costs what the first did.
-//! - **No waiting.** A veth pair is left to die with its namespace; deleting it would block for 10 to 30 ms.
+//! - **No waiting.** A veth pair is left to die with its namespace; deleting it would block for 10 to 30 ms. Addresses
+//!   are leased, so nobody is asked whether they are free; only what the kernel itself has put off is waited for.
+//! - **A container is told, it does not listen:** neither its devices nor our bridges take addresses or routes from
+//!   router advertisements, which would be those of a neighbour.
+//! - **The host's settings are changed only where packets must pass,** and every change is in [`BridgeReport`].
 //! - Bytes that come from the kernel are parsed with bounds checked: malformed ones give an error, never a panic.
 //!
 //! The way of a packet, with the hooks of our table:

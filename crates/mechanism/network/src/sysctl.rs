@@ -109,7 +109,7 @@ fn set(name: &str, value: &str) -> Result<()> {
 }
 
 fn write(name: &str, before: &str, now: &str) -> Result<Setting> {
-    // sysctl(8) swaps the two characters, so that a device's name keeps its dots.
+    // sysctl(8) takes a slash for a dot and a dot for a slash.
     let dotted: String = name
         .chars()
         .map(|c| {
