@@ -11,6 +11,7 @@ mod config;
 mod create;
 mod device;
 mod exec;
+pub mod explain;
 mod files;
 mod images;
 mod info;

@@ -422,6 +422,7 @@ impl Engine {
                 self.fault("endpoints")?;
                 let netns = open()?;
                 self.connect_all(&plans, &netns, record, status)?;
+                status.warnings.extend(crate::explain::warnings(status, &self.site().table));
                 if status.naming.is_some() {
                     *names = Some(tare_network::dns::Listener::open(netns.as_fd())?);
                 }

@@ -191,6 +191,13 @@ impl Host {
         Ok(missing.len())
     }
 
+    /// Which of an endpoint's ports are not published any more, each with the address that it should lead to.
+    pub fn missing(&mut self, endpoint: &Endpoint) -> Result<Vec<(PortMapping, IpAddr)>> {
+        let elements = Element::of(&endpoint.ports, &endpoint.addresses);
+        let missing = self.nft.missing_elements(&endpoint.table, &elements)?;
+        Ok(missing.into_iter().map(|element| (element.port, element.target)).collect())
+    }
+
     /// Withdraws published ports. Fine to repeat, and when others now hold these ports: elements that lead elsewhere
     /// are left alone.
     pub fn unpublish(&mut self, endpoint: &Endpoint, ports: &[PortMapping]) -> Result<()> {
