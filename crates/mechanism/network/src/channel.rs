@@ -3,6 +3,7 @@
 use crate::message::{self, Attributes, Message, Messages, Writer};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use std::io;
 use tare_kernel::netlink::{Protocol, Socket};
 use tare_model::{Context as _, Error, Kind, Result};
@@ -15,6 +16,8 @@ const FIRST_SEQUENCE: u32 = (OUR_SEQUENCES as u32) << 16;
 /// From here on numbers begin anew, so that those of one batch all have that upper half.
 const LAST_SEQUENCE: u32 = FIRST_SEQUENCE | 0x7fff;
 
+/// What a socket takes without further ado (net.core.wmem_default is 208 KiB).
+const LONG: usize = 96 * 1024;
 /// How often a dump is repeated that was interrupted by changes.
 const ATTEMPTS: usize = 20;
 
@@ -150,6 +153,12 @@ impl Channel {
             let first = batch.pending.first();
             Error::io(first.map_or("talk to the kernel", |p| p.step), first.map_or("", |p| &p.object), e)
         };
+        if batch.writer.bytes.len() > LONG {
+            // A longer datagram than the socket's buffer is refused. Beyond the host's limit with CAP_NET_ADMIN alone,
+            // which whoever changes networks has.
+            set_socket_send_buffer_size_force(&self.socket, batch.writer.bytes.len())
+                .map_err(|e| describe(e.into()))?;
+        }
         self.socket.send(&batch.writer.bytes).map_err(describe)?;
         let mut answers = Answers::default();
         let mut open = batch.pending.iter().filter(|p| p.answered).count();

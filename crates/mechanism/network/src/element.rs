@@ -10,6 +10,7 @@ use crate::nft::{
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE,
 };
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
@@ -20,7 +21,7 @@ const ELEMENTS: usize = 500;
 const QUESTIONS: usize = 50;
 
 /// A published port as an element of one of the maps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
     pub(crate) port: PortMapping,
     /// The container's address.
@@ -112,8 +113,8 @@ impl Channel {
 
     /// Those of `elements` that are not there, or lead elsewhere.
     pub(crate) fn missing_elements(&mut self, table: &str, elements: &[Element]) -> Result<Vec<Element>> {
-        let there = self.values(table, elements)?;
-        let right = |e: &Element| there.iter().any(|(found, value)| found == e && e.value() == *value);
+        let there: HashMap<Element, Vec<u8>> = self.values(table, elements)?.into_iter().collect();
+        let right = |e: &Element| there.get(e).is_some_and(|value| e.value() == *value);
         Ok(elements.iter().filter(|e| !right(e)).copied().collect())
     }
 
@@ -194,4 +195,85 @@ fn element_list(a: &mut Attributes<'_>, table: &str, map: &str, elements: &[Elem
             });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::Depth;
+    use crate::testing::{command, in_new_namespace};
+    use crate::{Policy, Transport};
+    use tare_kernel::netlink::Protocol;
+
+    fn port(host_ip: Option<&str>, host_port: u16, transport: Transport) -> PortMapping {
+        let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+        PortMapping { host_ip, host_port, container_port: 80, transport }
+    }
+
+    fn channel() -> Channel {
+        let policy = Policy {
+            bridge: "tare0".into(),
+            subnets: vec!["10.1.0.0/24".parse().unwrap()],
+            parent: false,
+            internal: false,
+            isolate: false,
+            icc: true,
+            masquerade: true,
+        };
+        let mut nft = Channel::open(Protocol::Netfilter, None).unwrap();
+        nft.ensure_rules("t", &[policy], Depth::Fingerprint).unwrap();
+        nft
+    }
+
+    #[test]
+    fn a_port_is_an_element_of_each_family_that_it_and_the_container_have() {
+        in_new_namespace(|_| {
+            let mut nft = channel();
+            let ports = [
+                port(None, 1, Transport::Tcp),
+                port(Some("0.0.0.0"), 2, Transport::Udp),
+                port(Some("::"), 3, Transport::Sctp),
+                port(Some("192.0.2.1"), 4, Transport::Tcp),
+                port(Some("2001:db8::1"), 5, Transport::Tcp),
+                port(Some("::1"), 6, Transport::Tcp),
+            ];
+            let both = ["10.1.0.2/24".parse().unwrap(), "fd00::2/64".parse().unwrap()];
+            assert_eq!(Element::of(&ports, &both[..1]).len(), 3);
+            assert_eq!(Element::of(&ports, &both[1..]).len(), 3);
+            let elements = Element::of(&ports, &both);
+            nft.add_elements("t", &elements).unwrap();
+            let map = |name| command(&["nft", "list", "map", "inet", "t", name]);
+            let v4 = map("published");
+            assert!(v4.contains("tcp . 1 : 10.1.0.2 . 80") && v4.contains("udp . 2 : 10.1.0.2 . 80"), "{v4}");
+            let v6 = map("published6");
+            assert!(v6.contains("tcp . 1 : fd00::2 . 80") && v6.contains("sctp . 3 : fd00::2 . 80"), "{v6}");
+            assert!(map("published_at").contains("tcp . 192.0.2.1 . 4 : 10.1.0.2 . 80"));
+            assert!(map("published6_at").contains("tcp . 2001:db8::1 . 5 : fd00::2 . 80"));
+            assert_eq!(nft.missing_elements("t", &elements).unwrap(), []);
+            command(&["nft", "delete element inet t published6 { tcp . 1 }"]);
+            assert_eq!(nft.missing_elements("t", &elements).unwrap().len(), 1);
+            nft.delete_elements("t", &elements).unwrap();
+            assert!(!command(&["nft", "list", "ruleset"]).contains(" . 80"));
+        });
+    }
+
+    #[test]
+    fn thousands_of_ports_are_one_transaction() {
+        in_new_namespace(|_| {
+            let mut nft = channel();
+            let ports: Vec<_> = (1..=5000).map(|n| port(None, n, Transport::Tcp)).collect();
+            let both = ["10.1.0.2/24".parse().unwrap(), "fd00::2/64".parse().unwrap()];
+            let elements = Element::of(&ports, &both);
+            assert_eq!(elements.len(), 10_000);
+            // One that leads elsewhere is replaced with the rest.
+            let stale = Element::of(&ports[..1], &["10.1.0.9/24".parse().unwrap()]);
+            nft.add_elements("t", &stale).unwrap();
+            nft.add_elements("t", &elements).unwrap();
+            assert_eq!(nft.missing_elements("t", &elements).unwrap(), []);
+            nft.delete_elements("t", &stale).unwrap();
+            assert_eq!(nft.missing_elements("t", &elements).unwrap(), []);
+            nft.delete_elements("t", &elements).unwrap();
+            assert!(!command(&["nft", "list", "ruleset"]).contains(" . 80"));
+        });
+    }
 }

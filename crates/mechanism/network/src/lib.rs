@@ -7,8 +7,9 @@
 //! Invariants:
 //! - **Plan, then apply.** [`BridgePlan`] and [`EndpointPlan`] are plain data made by pure functions; [`Host`] turns
 //!   them into system calls and answers with [`Endpoint`], which is enough for [`Host::disconnect`].
-//! - **One table of our own.** Rules of others are neither read nor written; a drop of the administrator's wins,
-//!   because an accept in one base chain never overrides a drop in another.
+//! - **One table of our own.** Rules of others are never written, and read only to explain what they do
+//!   ([`Firewalls`]); a drop of the administrator's wins, because an accept in one base chain never overrides a drop in
+//!   another.
 //! - **A published port is one map element**, not another rule: the n-th costs what the first did.
 //! - **No waiting.** A veth pair is left to die with its namespace; deleting it would block for 10 to 30 ms. Addresses
 //!   are leased, so nobody is asked whether they are free; only what the kernel itself has put off is waited for.
