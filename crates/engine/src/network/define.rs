@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     pub(crate) now: i64,
     /// The host's routes and addresses.
     pub(crate) occupied: Vec<Occupied>,
-    /// The MTU of the host's way outside.
+    /// The MTU of the parent device, or of the host's way outside.
     pub(crate) mtu: u32,
     /// IPv4 subnets to choose from.
     pub(crate) candidates: Vec<IpNet>,

@@ -50,7 +50,10 @@ impl Engine {
         let attachments = if request.attachments.is_empty() { &default[..] } else { &request.attachments[..] };
         let mut places: Vec<Place> = Vec::new();
         for attachment in attachments {
-            let network = self.network_named(&attachment.network)?;
+            let mut network = self.network_named(&attachment.network)?;
+            if without_ipv6(request) {
+                network.subnets.retain(|s| s.net.is_ipv4());
+            }
             if places.iter().any(|p| p.network.id == network.id) {
                 return Err(Error::new(Kind::Invalid, "connect to network", &network.name).because("it is named twice"));
             }
@@ -105,6 +108,13 @@ impl Engine {
         let addresses = self.store.join_network(&record.id, &network.id, &address_requests(&place))?;
         Ok(lease_of(&place, &addresses))
     }
+}
+
+/// Whether a container's own settings switch IPv6 off, as many do.
+fn without_ipv6(request: &RunRequest) -> bool {
+    let off =
+        |device: &str| request.sysctls.get(&format!("net.ipv6.conf.{device}.disable_ipv6")).is_some_and(|v| v == "1");
+    off("all") || off("default")
 }
 
 /// Refuses what a network cannot give.
@@ -217,6 +227,52 @@ mod tests {
             why(&lent, |a| a.mac = Some("02:00:00:00:00:01".parse().unwrap())).contains("the host's device decides")
         );
         check(&attachment(|a| a.ip = Some([10, 5, 0, 9].into())), &back).unwrap();
+    }
+
+    #[test]
+    fn a_container_that_switches_ipv6_off_gets_none_of_it() {
+        let (_dir, engine) = crate::network::verbs::tests::engine();
+        let mut request = RunRequest::default();
+        let families = |request: &RunRequest| address_requests(&engine.places(request).unwrap()[0]).len();
+        assert_eq!(families(&request), 2);
+        request.sysctls.insert("net.ipv6.conf.all.disable_ipv6".into(), "0".into());
+        assert_eq!(families(&request), 2);
+        request.sysctls.insert("net.ipv6.conf.default.disable_ipv6".into(), "1".into());
+        assert_eq!(families(&request), 1);
+        let lease = Lease {
+            network: engine.default_network().unwrap().id,
+            v4: Some([10, 0, 0, 2].into()),
+            v6: None,
+            mac: None,
+        };
+        request.attachments.push(Attachment::default());
+        let v4 = engine.default_network().unwrap().v4().unwrap().net.nth(7).unwrap();
+        let mut record = crate::network::testing::record(&"a".repeat(64), request);
+        let IpAddr::V4(v4) = v4 else { unreachable!() };
+        record.leases.push(Lease { v4: Some(v4), ..lease });
+        let plans = engine.plan_networks(&record, &[]).unwrap();
+        assert_eq!((plans.endpoints[0].addresses.len(), plans.endpoints[0].gateways.len()), (1, 1));
+    }
+
+    #[test]
+    fn networks_are_named_once_and_only_with_a_stack_of_ones_own() {
+        let (_dir, engine) = crate::network::verbs::tests::engine();
+        let twice = RunRequest {
+            attachments: vec![Attachment::default(), Attachment { network: "default".into(), ..Attachment::default() }],
+            ..RunRequest::default()
+        };
+        assert!(engine.places(&twice).unwrap_err().to_string().ends_with("bridge: it is named twice"));
+        let host = RunRequest {
+            network: NetworkMode::Host,
+            attachments: vec![Attachment::default()],
+            ..RunRequest::default()
+        };
+        assert_eq!(engine.places(&host).unwrap_err().kind(), Kind::Invalid);
+        let missing = RunRequest {
+            attachments: vec![Attachment { network: "nowhere".into(), ..Attachment::default() }],
+            ..RunRequest::default()
+        };
+        assert_eq!(engine.places(&missing).unwrap_err().kind(), Kind::NotFound);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::record::{Lease, Record};
 use crate::request::Attachment;
 use std::net::IpAddr;
 use tare_model::address::IpNet;
-use tare_model::network::{Driver, Network};
+use tare_model::network::{Driver, Network, Subnet};
 use tare_model::{Error, Result};
 use tare_network::{BridgePlan, EndpointPlan, PortMapping, Site};
 
@@ -76,7 +76,9 @@ impl Engine {
             let promised = places[i + 1..].iter().filter_map(|(p, _)| p.attachment.interface.as_deref());
             let taken: Vec<&str> = plans.endpoints.iter().map(|p| p.interface.as_str()).chain(promised).collect();
             let mut plan = self.plan_endpoint(record, network, attachment, lease, &taken)?;
-            let leads = |s: &&tare_model::network::Subnet| shape.leads_out(i, s.net.is_ipv4());
+            // It may have been made without one of the network's families.
+            let has = |v4: bool| if v4 { lease.v4.is_some() } else { lease.v6.is_some() };
+            let leads = |s: &&Subnet| has(s.net.is_ipv4()) && shape.leads_out(i, s.net.is_ipv4());
             plan.gateways = network.subnets.iter().filter(leads).filter_map(|s| s.gateway).collect();
             if shape.carrier == Some(i) {
                 plan.ports = ports.to_vec();

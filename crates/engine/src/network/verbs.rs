@@ -69,16 +69,17 @@ impl Engine {
 
     fn facts_for(&self, device: Option<&str>, parent: Option<&str>) -> Result<Facts> {
         let mut host = Host::open()?;
-        let mut exists = |name: Option<&str>| name.map_or(Ok(false), |n| host.link_exists(n));
-        let (device_exists, parent_exists) = (exists(device)?, exists(parent)?);
+        let mut mtu = |name: Option<&str>| name.map_or(Ok(None), |n| host.device_mtu(n));
+        let (device, parent) = (mtu(device)?, mtu(parent)?);
         Ok(Facts {
             id: Store::new_id()?,
             now: i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
             occupied: host.occupied(None)?,
-            mtu: host.default_mtu()?,
+            // What a bridge lets through and its port to the outside does not is lost.
+            mtu: parent.map_or_else(|| host.default_mtu(), Ok)?,
             candidates: self.candidates(),
-            device_exists,
-            parent_exists,
+            device_exists: device.is_some(),
+            parent_exists: parent.is_some(),
         })
     }
 

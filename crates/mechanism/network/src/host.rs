@@ -232,6 +232,11 @@ impl Host {
         self.nft.ensure_rules(table, networks, Depth::Rules)
     }
 
+    /// The MTU of a device; `None` if there is none of this name.
+    pub fn device_mtu(&mut self, name: &str) -> Result<Option<u32>> {
+        Ok(self.route.link(name)?.map(|link| link.mtu))
+    }
+
     /// Whether a device of this name exists.
     pub fn link_exists(&mut self, name: &str) -> Result<bool> {
         Ok(self.route.link(name)?.is_some())
