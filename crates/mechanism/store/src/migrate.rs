@@ -18,6 +18,15 @@ pub(crate) fn migrate(tx: &Connection, from: i64) -> Result<()> {
     Ok(())
 }
 
+/// A network's row in schema 1.
+struct OldNetwork {
+    bridge: String,
+    subnet: Option<String>,
+    gateway: Option<String>,
+    labels: String,
+    created: i64,
+}
+
 /// 1 → 2: networks are definitions with an id, containers list theirs, IPv6 has a prefix.
 ///
 /// In schema 1 there was at most one network, the default one, under the name of its bridge.
@@ -37,12 +46,20 @@ fn definitions_of_networks(tx: &Connection) -> Result<()> {
     )
     .state("migrate")?;
     let mut rows = tx.prepare("SELECT name, subnet, gateway, labels, created FROM networks_1").state("migrate")?;
-    let old: Vec<(String, Option<String>, Option<String>, String, i64)> = rows
-        .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))
+    let old: Vec<OldNetwork> = rows
+        .query_map([], |r| {
+            Ok(OldNetwork {
+                bridge: r.get(0)?,
+                subnet: r.get(1)?,
+                gateway: r.get(2)?,
+                labels: r.get(3)?,
+                created: r.get(4)?,
+            })
+        })
         .and_then(Iterator::collect)
         .state("migrate")?;
     drop(rows);
-    if let Some((bridge, subnet, gateway, labels, created)) = old.into_iter().next() {
+    if let Some(OldNetwork { bridge, subnet, gateway, labels, created }) = old.into_iter().next() {
         let corrupt = || Error::new(Kind::Corrupt, "migrate network", &bridge).because("its subnet cannot be read");
         let net: IpNet = subnet.and_then(|s| s.parse().ok()).ok_or_else(corrupt)?;
         let labels: BTreeMap<String, String> = serde_json::from_str(&labels).unwrap_or_default();

@@ -61,7 +61,7 @@ fn networks_are_defined_found_and_kept_while_in_use() {
     assert!(again("back", "other").ends_with("a network of this name exists"));
     assert!(again("front", "tn-back").ends_with("network back has a bridge named \"tn-back\""));
     assert!(store.create_network(|_, _| Err(Error::new(Kind::Invalid, "x", ""))).is_err());
-    assert_eq!(store.networks().unwrap(), [defined.clone()]);
+    assert_eq!(store.networks().unwrap(), std::slice::from_ref(&defined));
     // The prefix is this root's, for all networks and later processes.
     let front = root.reopen().create_network(|others, prefix| Ok(choose("front", others, prefix))).unwrap();
     let prefix = IpNet::new(v6.address(), 48).unwrap();
@@ -104,12 +104,12 @@ fn places_are_taken_and_left_one_by_one() {
     assert_eq!(store.container(&id).unwrap().networks, [a.id.clone(), b.id.clone()]);
     assert_eq!(store.remove_network(&b.id).unwrap_err().kind(), Kind::InUse, "a place without an address is one, too");
     store.leave_network(&id, &a.id).unwrap();
-    assert_eq!(store.container(&id).unwrap().networks, [b.id.clone()]);
+    assert_eq!(store.container(&id).unwrap().networks, std::slice::from_ref(&b.id));
     assert_eq!(store.addresses(None).unwrap(), []);
     // One that cannot be had leaves no place.
     let taken = AddressRequest { wanted: Some("10.20.0.1".parse().unwrap()), ..requests(&a).remove(0) };
     assert_eq!(store.join_network(&id, &a.id, &[taken]).unwrap_err().kind(), Kind::Invalid);
-    assert_eq!(store.container(&id).unwrap().networks, [b.id.clone()]);
+    assert_eq!(store.container(&id).unwrap().networks, std::slice::from_ref(&b.id));
     assert_eq!(store.join_network(&id, &"0".repeat(64), &[]).unwrap_err().kind(), Kind::NotFound);
 }
 
