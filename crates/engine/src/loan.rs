@@ -121,7 +121,11 @@ impl Engine {
     ) -> Result<()> {
         // The kernel keeps no virtual device: such a one need not be waited for.
         let patience = if loan.device.is_physical() { patience } else { Duration::ZERO };
-        let result = host.give_back(&loan.device, &loan.interface, namespace, patience);
+        // The status knows what it is inside: that was not known when this was written.
+        let status = self.dirs(&loan.container).status().ok().flatten().unwrap_or_default();
+        let connected = status.endpoints.into_iter().filter_map(|e| e.lent).find(|lent| lent.name == loan.device.name);
+        let device = connected.as_ref().unwrap_or(&loan.device);
+        let result = host.give_back(device, &loan.interface, namespace, patience);
         let result = match result {
             Err(e) if e.kind() == Kind::NotFound && !loan.device.is_physical() => {
                 Err(e.hint("a virtual device ends with the network namespace that it is in: make it anew"))

@@ -421,12 +421,15 @@ impl Engine {
                 dirs.write_status(status)?;
                 self.fault("endpoints")?;
                 let netns = open()?;
+                // Before anything can fail: a device of the host may be in it then.
+                if plans.endpoints.iter().any(|p| p.lent.is_some()) {
+                    *namespace = Some(netns.try_clone().during("duplicate", "network namespace")?);
+                }
                 self.connect_all(&plans, &netns, record, status)?;
                 status.warnings.extend(crate::explain::warnings(status, &self.site().table));
                 if status.naming.is_some() {
                     *names = Some(tare_network::dns::Listener::open(netns.as_fd())?);
                 }
-                *namespace = plans.endpoints.iter().any(|p| p.lent.is_some()).then_some(netns);
                 Ok(())
             }
             // A network namespace of its own has its loopback device up from the first step on.

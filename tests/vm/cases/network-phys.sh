@@ -63,28 +63,28 @@ back
 fails ls /run/tare/devices/*.json
 
 start() {
-  tare run -d --name c --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
+  tare run -d --name card --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
   fails ip link show eth1
-  tare exec c busybox ping -c 1 -W 2 192.0.2.1
+  tare exec card busybox ping -c 1 -W 2 192.0.2.1
 }
-pid_of() { tare inspect --format "{{.State.$1}}" c; }
-supervisor() { tare inspect c | grep -m 1 -oi '"supervisor_*pid": *[0-9]*' | grep -o '[0-9]*$'; }
+pid_of() { tare inspect --format "{{.State.$1}}" card; }
+supervisor() { tare inspect card | grep -m 1 -oi '"supervisor_*pid": *[0-9]*' | grep -o '[0-9]*$'; }
 
 # stopped, killed
 start
-tare stop -t 0 c
+tare stop -t 0 card
 back
-tare start c
+tare start card
 kill -9 "$(pid_of Pid)"
-tare wait c
+tare wait card
 back
-tare rm c
+tare rm card
 
 # nobody else gets what a container has; a second one says who has it
 start
 fails tare run --rm --network lab box:1 busybox true 2>/root/refused
-grep -E 'container c has it' /root/refused
-tare rm -f c
+grep -E 'container card has it' /root/refused
+tare rm -f card
 back
 
 # the supervisor is killed: the container ends with it, the kernel returns the card, the next command finds it
@@ -92,7 +92,7 @@ start
 kill -9 "$(supervisor)"
 tare ps --all
 back 50
-tare rm -f c
+tare rm -f card
 
 # everything is killed at once, with the name that it had inside taken on the host: the kernel calls it dev%d
 start
@@ -105,23 +105,23 @@ ip -br link | grep '^dev'
 ip link del eth0
 tare ps --all
 back
-tare rm -f c
+tare rm -f card
 
 # everything of the host's tare is killed in the midst of a start: after the card was moved
-fails env TARE_FAULT=network:kill tare run -d --name c --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
+fails env TARE_FAULT=network:kill tare run -d --name card --network lab --ip 192.0.2.50 box:1 busybox sleep 1000
 for _ in $(seq 100); do tare ps --all >/dev/null; ip link show eth1 >/dev/null 2>&1 && break; sleep 0.1; done
 back
-tare rm -f c || true
+tare rm -f card || true
 
 # on a running container
-tare run -d --name c box:1 busybox sleep 1000
-tare network connect --ip 192.0.2.51 lab c
+tare run -d --name card box:1 busybox sleep 1000
+tare network connect --ip 192.0.2.51 lab card
 fails ip link show eth1
-tare exec c busybox ping -c 1 -W 2 192.0.2.1
-tare network disconnect lab c
+tare exec card busybox ping -c 1 -W 2 192.0.2.1
+tare network disconnect lab card
 back
-tare network connect --ip 192.0.2.51 lab c
-tare rm -f c
+tare network connect --ip 192.0.2.51 lab card
+tare rm -f card
 back
 tare network rm lab
 
@@ -134,13 +134,13 @@ tare run --rm --network own box:1 sh -exc '
 back
 
 # a name for its namespace pins it no longer than the container lives, whoever is killed
-tare run -d --name c --network own box:1 busybox sleep 1000
-tare network attach-netns c
-ip netns exec c ip link show eth0
+tare run -d --name card --network own box:1 busybox sleep 1000
+tare network attach-netns card
+ip netns exec card ip link show eth0
 kill -9 "$(supervisor)" "$(pid_of Pid)"
 tare ps --all
 back 50
-fails grep -w c <<<"$(ip netns list)"
-tare rm -f c
+fails grep -w card <<<"$(ip netns list)"
+tare rm -f card
 tare network rm own
 fails ls /run/tare/devices/*.json

@@ -27,33 +27,33 @@ reaches() { out ping -c 1 -W 3 "$1"; }
 # ipvlan at layer 2: hosts of their own on the parent's network, with its hardware address
 tare network create -d ipvlan -o parent=eth1 --subnet 192.0.2.0/24 --gateway 192.0.2.1 \
   --subnet fd00:10::/64 --gateway fd00:10::1 lan
-tare run -d --name a --network lan --ip 192.0.2.50 --ip6 fd00:10::50 box:1 busybox sleep 1000
-tare run -d --name b --network lan --ip 192.0.2.51 box:1 busybox sleep 1000
+tare run -d --name one --network lan --ip 192.0.2.50 --ip6 fd00:10::50 box:1 busybox sleep 1000
+tare run -d --name two --network lan --ip 192.0.2.51 box:1 busybox sleep 1000
 reaches 192.0.2.50
 reaches fd00:10::50
-tare exec a busybox ping -c 1 -W 3 192.0.2.51
-tare exec a busybox ping -c 1 -W 3 192.0.2.1
-[ "$(tare exec a busybox cat /sys/class/net/eth0/address)" = "$(cat /sys/class/net/eth1/address)" ]
+tare exec one busybox ping -c 1 -W 3 192.0.2.51
+tare exec one busybox ping -c 1 -W 3 192.0.2.1
+[ "$(tare exec one busybox cat /sys/class/net/eth0/address)" = "$(cat /sys/class/net/eth1/address)" ]
 # names work where there is no bridge, too
-tare exec a busybox nslookup b | grep 192.0.2.51
-tare rm -f a b
+tare exec one busybox nslookup two | grep 192.0.2.51
+tare rm -f one two
 tare network rm lan
 
 # at layer 3 others need a route, and the container leads everything to its device
 tare network create -d ipvlan -o parent=eth1 -o ipvlan_mode=l3 --subnet 10.55.0.0/24 routed
-tare run -d --name a --network routed --ip 10.55.0.5 box:1 busybox sleep 1000
-tare exec a busybox ip route | grep '^default dev eth0'
+tare run -d --name one --network routed --ip 10.55.0.5 box:1 busybox sleep 1000
+tare exec one busybox ip route | grep '^default dev eth0'
 out ip route add 10.55.0.0/24 via 192.0.2.10
 reaches 10.55.0.5
-tare exec a busybox ping -c 1 -W 3 192.0.2.1
-tare rm -f a
+tare exec one busybox ping -c 1 -W 3 192.0.2.1
+tare rm -f one
 tare network rm routed
 
 # one parent carries one kind
-tare network create -d ipvlan -o parent=eth1 --subnet 192.0.2.0/24 one
-fails tare network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 two 2>/root/refused
-grep -q one /root/refused
-tare network rm one
+tare network create -d ipvlan -o parent=eth1 --subnet 192.0.2.0/24 first
+fails tare network create -d macvlan -o parent=eth1 --subnet 192.0.2.0/24 second 2>/root/refused
+grep -q first /root/refused
+tare network rm first
 
 # macvlan on a VLAN of the card
 ip link add link eth1 name eth1.7 type vlan id 7
@@ -84,9 +84,9 @@ s = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
 s.settimeout(5); s.connect((sys.argv[1], int(sys.argv[2])))
 print(s.recv(100).decode())
 PY
-tare run -d --name s -p 7000:5000/sctp box:1 busybox sleep 1000
-tare port s | grep '5000/sctp'
-pid=$(tare inspect --format '{{.State.Pid}}' s)
+tare run -d --name sctp -p 7000:5000/sctp box:1 busybox sleep 1000
+tare port sctp | grep '5000/sctp'
+pid=$(tare inspect --format '{{.State.Pid}}' sctp)
 nsenter -t "$pid" -n python3 /root/server.py &
 server=$!
 sleep 2
@@ -94,20 +94,20 @@ out python3 /root/client.py 192.0.2.10 7000 | grep -F 192.0.2.1
 out python3 /root/client.py fd00:10::10 7000 | grep -F fd00:10::1
 python3 /root/client.py 127.0.0.1 7000
 fails tare run --rm -p 7000:1/sctp box:1 busybox true 2>/root/refused
-grep -E 'container s|sctp' /root/refused
+grep -E 'container sctp|sctp' /root/refused
 kill $server
-tare rm -f s
+tare rm -f sctp
 fails out timeout 5 python3 /root/client.py 192.0.2.10 7000
 
 # limits of rate, with a published port
 modprobe ifb
-tare run -d --name r --net-rate 8mbit -p 7001:7001 box:1 sh -c 'busybox dd if=/dev/zero bs=64k count=40 | busybox nc -l -p 7001'
+tare run -d --name rate --net-rate 8mbit -p 7001:7001 box:1 sh -c 'busybox dd if=/dev/zero bs=64k count=40 | busybox nc -l -p 7001'
 sleep 1
 began=$(date +%s%N)
-bytes=$(out timeout 60 busybox nc 192.0.2.10 7001 </dev/null | wc -c)
+bytes=$(out timeout 60 busybox nc 192.0.2.10 7001 < <(sleep 60) | wc -c)
 took=$((($(date +%s%N) - began) / 1000000))
 [ "$bytes" = $((40 * 65536)) ]
 # 21 Mbit at 8 Mbit/s; the machine itself is emulated and slow, never fast
 [ "$took" -ge 2000 ]
-tare rm -f r
+tare rm -f rate
 fails grep -E '^t[iv]' <<<"$(ip -br link)"

@@ -101,7 +101,7 @@ impl Engine {
             };
             match opened {
                 Ok(mut opened) => {
-                    result = result.and(opened.disconnect(endpoint, None));
+                    result = result.and(opened.unpublish(endpoint, &endpoint.ports));
                     host = Some(opened);
                 }
                 Err(e) => result = result.and(Err(e)),

@@ -51,6 +51,7 @@ impl Host {
     /// this name; [`Kind::Invalid`] for a name that no device may have.
     pub fn connect(&mut self, plan: &EndpointPlan, netns: BorrowedFd<'_>) -> Result<Endpoint> {
         check_interface(&plan.interface)?;
+        traffic::check(plan)?;
         let usable = usable(plan);
         let plan = usable.as_ref().unwrap_or(plan);
         let told = |e: Error| e.during("connect to network", plan.below());

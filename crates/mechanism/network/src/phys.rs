@@ -193,7 +193,7 @@ impl LentDevice {
         let same = |f: &Found| match self.index_inside {
             _ if self.is_physical() => self.is(f),
             Some(index) => f.index == index,
-            None => f.name == interface && f.mac == self.mac,
+            None => f.mac == self.mac,
         };
         all.iter().filter(|f| same(f)).max_by_key(|f| (Some(f.index) == self.index_inside, f.name == interface))
     }

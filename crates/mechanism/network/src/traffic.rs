@@ -6,16 +6,17 @@
 //! ```
 //!
 //! A queue can only be put where packets leave, so what comes from the container is sent through an ifb device first. It is
-//! named after the host's end of the pair (`tv…`, `ti…`): one whose pair is gone is left over, whoever made it. The veth takes
-//! its queues with it when it goes; the ifb has to be deleted.
+//! named after the host's end of the pair (`tv…`, `ti…`), so whoever knows of the one finds the other. The veth takes its queues
+//! with it when it goes; the ifb has to be deleted.
 //! Sources: tc-tbf(8), tc-u32(8), tc-mirred(8), linux/{pkt_sched.h,pkt_cls.h,tc_act/tc_mirred.h}, net/sched/sch_tbf.c.
 
 use crate::channel::{Batch, Channel, Request};
 use crate::device::{Device, Link};
 use crate::message::{CREATE, EXCLUSIVE};
+use crate::{EndpointKind, EndpointPlan};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use tare_model::{Context as _, Error, Kind, Result};
+use tare_model::{Error, Kind, Result};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWQDISC: u16 = 36;
@@ -54,8 +55,6 @@ const BURST_MS: u64 = 10;
 const LATENCY_MS: u64 = 50;
 /// The least queue beyond the burst: some twenty full packets, without which TCP does not reach a low rate.
 const LEAST_QUEUE: u64 = 32 * 1024;
-/// Letters and digits after `tv` and `ti`.
-const TOKEN: usize = 12;
 /// What a veth is given of Ethernet's header beyond its MTU.
 const ETHERNET_HEADER: u32 = 14;
 
@@ -212,27 +211,16 @@ impl crate::Host {
     pub fn remove_limit(&mut self, link: &str, rate: Rate) -> Result<()> {
         remove(&mut self.route, link, rate)
     }
+}
 
-    /// Removes every ifb device of tare's whose pair is gone: of launchers and supervisors that were killed. Returns their
-    /// names. A pair comes before its ifb, so none that is needed is taken.
-    ///
-    /// # Errors
-    /// As the kernel.
-    pub fn sweep_limits(&mut self) -> Result<Vec<String>> {
-        let links = self.route.links(None)?;
-        let is_there = |name: &str| links.iter().any(|link| link.name == name);
-        let left = links.iter().filter_map(|link| {
-            let token = link.name.strip_prefix("ti").filter(|token| token.len() == TOKEN)?;
-            (!is_there(&format!("tv{token}"))).then(|| link.name.clone())
-        });
-        let left: Vec<String> = left.collect();
-        if !left.is_empty() {
-            let mut batch = self.route.batch();
-            left.iter().for_each(|name| batch.delete_link(name));
-            self.route.transact(&batch).during("remove", "devices that were left behind")?;
-        }
-        Ok(left)
+/// Refuses limits of a device that has no end on the host: there they would have to be set inside, where they can be lifted.
+pub(crate) fn check(plan: &EndpointPlan) -> Result<()> {
+    if plan.rate.is_unlimited() || matches!(plan.kind, EndpointKind::Bridge { .. }) {
+        return plan.rate.check();
     }
+    Err(Error::new(Kind::Unsupported, "limit rate of device", &plan.interface)
+        .because("it has no end on the host, where nobody inside could lift the limit")
+        .hint("connect the container to a network with the driver bridge, or leave --net-rate out"))
 }
 
 /// Limits the rates of the pair whose host's end is `link`, with the number `index`.

@@ -171,6 +171,13 @@ fn what_stands_in_the_way_is_told() {
         assert_eq!(missing.kind(), Kind::NotFound);
         assert!(missing.to_string().contains("up0: the host has no device"), "{missing}");
         assert!(missing.first_hint().unwrap().contains("ip link add link DEVICE name NAME type vlan"), "{missing}");
+        let limited = EndpointPlan {
+            rate: crate::Rate { to_container: Some(1_000_000), from_container: None },
+            ..plan(&lan, 20)
+        };
+        let refused = host.connect(&limited, home.as_fd()).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unsupported);
+        assert!(refused.first_hint().unwrap().contains("driver bridge"), "{refused}");
         let _outside = outside();
         command(&["ip", "link", "set", "up0", "down"]);
         let down = host.connect(&plan(&lan, 20), home.as_fd()).unwrap_err();

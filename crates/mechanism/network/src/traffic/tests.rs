@@ -118,27 +118,6 @@ fn a_limit_beyond_32_bits_of_bytes_is_what_the_kernel_has() {
 }
 
 #[test]
-fn what_is_left_of_killed_ones_is_swept_and_what_is_used_is_not() {
-    in_new_namespace(|_| {
-        let mut host = Host::open().unwrap();
-        let netns = new_network_namespace().unwrap();
-        let index = pair(&mut host, &netns);
-        let rate = Rate { to_container: None, from_container: Some(1_000_000) };
-        limit(&mut host.route, LINK, index, 1500, rate).unwrap();
-        for name in ["tizzzzzzzzzzzz", "ti0", "tigers"] {
-            command(&["ip", "link", "add", name, "type", "ifb"]);
-        }
-        assert_eq!(host.sweep_limits().unwrap(), ["tizzzzzzzzzzzz"]);
-        assert_eq!(host.sweep_limits().unwrap(), [""; 0]);
-        assert!(host.link_exists(IFB).unwrap() && host.link_exists("tigers").unwrap());
-        // Its namespace ends, and nobody is there who knows of it.
-        command(&["ip", "link", "del", LINK]);
-        assert_eq!(host.sweep_limits().unwrap(), [IFB]);
-        assert!(!host.link_exists(IFB).unwrap());
-    });
-}
-
-#[test]
 fn a_bucket_holds_a_packet_and_a_queue_is_not_without_end() {
     let slow = Bucket::new(1_000_000, 1500);
     assert_eq!(slow, Bucket { rate: 125_000, burst: 3028, limit: 3028 + 32 * 1024 });
