@@ -228,4 +228,5 @@ const PORT: &[Verb] = &[
     verb!("ls" | "list", port::ls::ARGS, port::ls::main, Running),
     verb!("add", port::add::ARGS, port::add::main, Containers),
     verb!("rm" | "remove", port::rm::ARGS, port::rm::main, Containers),
+    verb!("explain", port::explain::ARGS, port::explain::main, Running),
 ];

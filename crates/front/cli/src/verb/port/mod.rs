@@ -1,6 +1,7 @@
 //! `tare port`: one file for each verb, and docker's form without one.
 
 pub(super) mod add;
+pub(super) mod explain;
 pub(super) mod ls;
 pub(super) mod rm;
 
