@@ -69,7 +69,7 @@ fn the_files_of_the_network_say_what_is_so() {
         "{}",
         out.stdout
     );
-    let after = "nameserver 127.0.0.11\nsearch example.org\noptions edns0\nme\n";
+    let after = "nameserver 127.0.0.11\nsearch example.org\noptions edns0 ndots:0\nme\n";
     assert!(out.stdout.contains(&format!("\n{address}\tme\n")) && out.stdout.contains(after), "{}", out.stdout);
     let seen = net.ok(&[
         "run",
@@ -251,6 +251,39 @@ fn addresses_that_cannot_be_had_are_refused_and_the_reason_named() {
     assert_eq!(net.addresses("holder", "red").0, "10.77.0.9");
     net.ok(&["rm", "-f", "holder"]);
     net.ok(&["run", "--rm", "--network", "red", "--ip", "10.77.0.9", "busybox", "true"]);
+}
+
+#[test]
+fn subnets_that_conflict_are_refused_and_the_conflict_named() {
+    let net = Lan::new();
+    net.inside.ip("route add 10.200.0.0/16 via 192.0.2.2");
+    net.ok(&["network", "create", "--subnet", "10.77.0.0/24", "red"]);
+    for (subnet, reason) in [
+        ("192.0.2.0/25", "up0"),
+        ("192.0.0.0/16", "192.0.2.0/24"),
+        ("10.200.7.0/24", "10.200.0.0/16"),
+        ("2001:db8::/80", "up0"),
+        ("10.77.0.128/25", "red"),
+        ("10.0.0.0/8", "10."),
+        ("10.78.0.1/40", "10.78.0.1/40"),
+        ("224.0.0.0/24", "224.0.0.0/24"),
+        ("127.5.0.0/16", "127.5.0.0/16"),
+    ] {
+        let out = net.run(&["network", "create", "--subnet", subnet, "bad"]);
+        assert!(out.code != 0 && out.stderr.contains(reason), "{subnet}: {} {}", out.code, out.stderr);
+        assert_eq!(net.run(&["network", "exists", "bad"]).code, 1, "{subnet}");
+    }
+    // What is chosen avoids all of that: half of what is usually chosen from is somebody's here.
+    net.inside.ip("route add 10.96.0.0/12 via 192.0.2.2");
+    for name in ["one", "two", "three"] {
+        net.ok(&["network", "create", name]);
+        let (four, _) = subnets(&net, name);
+        let parts: Vec<u8> = four.split(['.', '/']).take(3).map(|p| p.parse().unwrap()).collect();
+        assert!(!(parts[0] == 10 && (parts[1] == 77 || parts[1] == 200 || (96..112).contains(&parts[1]))), "{four}");
+    }
+    assert_ne!(subnets(&net, "one"), subnets(&net, "two"));
+    // A route that comes later does not take the network away, but a start says what it hides.
+    net.peer("web", &["--network", "red"]);
 }
 
 #[test]

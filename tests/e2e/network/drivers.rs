@@ -1,6 +1,7 @@
 //! Networks of other kinds than the bridge.
 
 use std::time::Duration;
+use tare_tests::eventually;
 use tare_tests::lan::{From, Lan, NEIGHBOUR, NEIGHBOUR6, Namespace, program};
 
 #[test]
@@ -38,7 +39,7 @@ fn a_container_may_live_in_anothers_network() {
         "wget -qO- http://127.0.0.1/page; hostname; grep shared /etc/hosts | wc -l; readlink /proc/self/ns/net",
     ]);
     let namespace = net.ok(&["exec", "web", "readlink", "/proc/self/ns/net"]);
-    assert_eq!(seen, format!("web\nshared\n1\n{namespace}"));
+    assert_eq!(seen, format!("web\nshared\n2\n{namespace}"));
     let out = net.run(&["run", "--rm", "--network", "container:nobody", "busybox", "true"]);
     assert!(out.code == 125 && out.stderr.contains("nobody"), "{}", out.stderr);
     net.ok(&["stop", "-t", "0", "web"]);
@@ -150,6 +151,23 @@ fn macvlan_makes_a_container_a_host_of_another_lan() {
 }
 
 #[test]
+fn a_macvlan_without_its_device_says_so() {
+    let net = Lan::new();
+    let refused =
+        net.run(&["network", "create", "-d", "macvlan", "-o", "parent=none0", "--subnet", "198.51.100.0/24", "wire"]);
+    let at_start = net.run(&["run", "--rm", "--network", "wire", "busybox", "true"]);
+    assert!(at_start.code == 125, "{refused:?} {at_start:?}");
+    assert!((refused.stderr + &at_start.stderr).contains("none0"));
+    let published = {
+        let _neighbour = net.neighbour();
+        net.run(&["network", "rm", "wire"]);
+        net.ok(&second_lan(&["-d", "macvlan"], "wire"));
+        net.run(&["run", "--rm", "--network", "wire", "-p", "8080:80", "busybox", "true"])
+    };
+    assert!(published.code == 125 && published.stderr.contains("publish"), "{published:?}");
+}
+
+#[test]
 fn a_bridge_with_a_device_of_the_host_joins_its_lan() {
     let net = Lan::new();
     let neighbour = net.neighbour();
@@ -169,4 +187,63 @@ fn a_bridge_with_a_device_of_the_host_joins_its_lan() {
     assert_eq!(net.settled(), "");
     let device = net.inside.ip("-o link show lan0");
     assert!(!device.contains("master") && device.contains("UP"), "it is as it was: {device}");
+}
+
+/// What returns from a container that holds a device of the host: the same as went in.
+#[test]
+fn a_device_of_the_host_is_lent_and_comes_back() {
+    let net = Lan::new();
+    let neighbour = net.neighbour();
+    net.inside.ip("address add 198.51.100.77/24 dev lan0");
+    net.inside.ip("link set lan0 mtu 1400");
+    net.ok(&["network", "create", "-d", "phys", "-o", "parent=lan0", "wire"]);
+    let state = || {
+        net.inside
+            .on(&[
+                "sh",
+                "-c",
+                "ip -o link show lan0 | sed 's/^[0-9]*: //'; ip -4 -o address show dev lan0 | grep -o 'inet [^ ]*'",
+            ])
+            .stdout
+    };
+    let before = state();
+    for end in ["exits", "stop", "kill", "rm"] {
+        let flags = [
+            "run",
+            "-d",
+            "--name",
+            "one",
+            "--cap-add",
+            "NET_ADMIN",
+            "--network",
+            "wire:interface_name=wan0",
+            "busybox",
+        ];
+        let script = if end == "exits" {
+            "ip link show wan0 && sleep 0.3"
+        } else {
+            "ip link set wan0 down; ip addr flush dev wan0; sleep 1000"
+        };
+        net.ok(&[&flags[..], &["sh", "-c", script]].concat());
+        match end {
+            "exits" => {
+                assert_eq!(net.inside.on(&["ip", "link", "show", "lan0"]).code, 1, "it is inside");
+                assert_eq!(net.ok(&["wait", "one"]), "0");
+            }
+            "stop" => drop(net.ok(&["stop", "-t", "0", "one"])),
+            "kill" => drop(net.ok(&["kill", "one"])),
+            _ => drop(net.ok(&["rm", "-f", "one"])),
+        }
+        assert!(eventually(Duration::from_secs(5), || state() == before), "{end}: {before} {}", state());
+        net.run(&["rm", "-f", "one"]);
+    }
+    neighbour.ok(&["ping", "-c", "1", "-W", "3", "198.51.100.77"]);
+    // One at a time.
+    net.ok(&["run", "-d", "--name", "one", "--network", "wire", "busybox", "sleep", "1000"]);
+    let refused = net.run(&["run", "--rm", "--network", "wire", "busybox", "true"]);
+    assert!(
+        refused.code == 125 && refused.stderr.contains("lan0") && refused.stderr.contains("one"),
+        "{}",
+        refused.stderr
+    );
 }

@@ -1,6 +1,6 @@
 //! Manners: other people's rules are theirs, win where they drop, and ours come back when they are flushed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tare_tests::lan::{From, HOST, HOST6, Lan, Namespace, OUTSIDE, fetch};
 use tare_tests::{Running, eventually};
 
@@ -99,6 +99,47 @@ fn foreign_rules_are_left_alone_and_their_drops_win() {
 /// Takes the administrator's tables away, so that the harness finds nothing.
 fn forget(namespace: &Namespace) {
     namespace.ok(&["nft", "flush", "ruleset"]);
+}
+
+#[test]
+fn rules_that_are_flushed_come_back_within_a_second() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "red"]);
+    net.ok(&["network", "create", "--internal", "inner"]);
+    net.peer("web", &["--network", "red", "-p", "8080:80", "-p", "8080:80/udp"]);
+    net.peer("plain", &["-p", "[2001:db8::1]:8081:80", "-p", "127.0.0.1:8082:80"]);
+    net.peer("kept", &["--network", "inner"]);
+    let table = net.host.names().instance.clone();
+    let list = || net.inside.on(&["nft", "-s", "list", "table", "inet", &table]).stdout;
+    let sorted = |text: &str| {
+        let mut words: Vec<String> = text.split([' ', '\n', '\t', ',']).map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    let before = list();
+    assert!(before.contains("8080"), "{before}");
+    let whole = || sorted(&list()) == sorted(&before);
+    for take in [
+        vec!["nft", "flush", "ruleset"],
+        vec!["nft", "delete", "table", "inet", &table],
+        vec!["nft", "flush", "table", "inet", &table],
+    ] {
+        net.inside.ok(&take);
+        let begin = Instant::now();
+        let back = eventually(Duration::from_secs(5), whole);
+        let took = begin.elapsed();
+        assert!(back, "{take:?}: before: {before}\nnow: {}", list());
+        assert!(took < Duration::from_secs(1), "{take:?} took {took:?}");
+        assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080).as_deref(), Some("web"), "{take:?}");
+        assert_eq!(net.who(From::On(&net.outside), "udp", HOST, 8080).as_deref(), Some("web"), "{take:?}");
+        assert_eq!(net.who(From::On(&net.outside), "tcp", HOST6, 8081).as_deref(), Some("plain"), "{take:?}");
+        assert_eq!(net.who(From::On(&net.inside), "tcp", "127.0.0.1", 8082).as_deref(), Some("plain"), "{take:?}");
+    }
+    // Nobody is woken again by what they have written themselves: the table stays as it is.
+    let generation = || net.inside.ok(&["nft", "-a", "list", "table", "inet", &table]);
+    let handles = generation();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(generation(), handles);
 }
 
 /// Switches of the network that hold for the host's own devices.

@@ -140,6 +140,48 @@ fn every_pair_reaches_whom_it_is_to_reach() {
 }
 
 #[test]
+fn an_internal_network_has_its_bridge_and_nothing_else() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "--internal", "inner"]);
+    let refused = net.run(&["run", "--rm", "--network", "inner", "-p", "8080:80", "busybox", "true"]);
+    assert!(refused.code == 125 && refused.stderr.contains("publish"), "{}", refused.stderr);
+    net.peer("one", &["--network", "inner"]);
+    let routes = net.ok(&["exec", "one", "sh", "-c", "ip route; ip -6 route"]);
+    assert!(!routes.contains("default"), "{routes}");
+    // The host's own address on the bridge is in reach, as is the container from the host.
+    let gateway = net.ok(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "inner"]);
+    let _serving = net.inside.serve("host", &["7000"]);
+    let bridge = net.inside.ok(&["ip", "-4", "-o", "address"]);
+    let own =
+        bridge.lines().find(|l| l.contains(" tn-")).and_then(|l| l.split_whitespace().nth(3)).expect("its bridge");
+    let own = own.split('/').next().unwrap();
+    assert!(gateway.is_empty() || gateway == own || gateway.contains("no value"), "{gateway} {own}");
+    assert_eq!(net.who(From::Container("one"), "tcp", own, 7000).as_deref(), Some("host"));
+    let (four, six) = net.addresses("one", "inner");
+    for address in [&four, &six] {
+        assert_eq!(net.who(From::On(&net.inside), "tcp", address, 80).as_deref(), Some("one"), "{address}");
+        assert_eq!(net.who(From::On(&net.outside), "tcp", address, 80), None, "{address}");
+    }
+    // A route of the container's own making is of no use.
+    net.ok(&[
+        "run",
+        "--rm",
+        "--cap-add",
+        "NET_ADMIN",
+        "--network",
+        "container:one",
+        "busybox",
+        "ip",
+        "route",
+        "add",
+        "default",
+        "via",
+        own,
+    ]);
+    assert_eq!(net.who(From::Container("one"), "tcp", OUTSIDE, 80), None);
+}
+
+#[test]
 fn a_container_sends_from_its_own_addresses_only() {
     let net = Lan::new();
     let _serving = net.outside.serve("outside", &["7000"]);

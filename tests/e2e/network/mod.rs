@@ -5,6 +5,7 @@
 mod addresses;
 mod commands;
 mod connect;
+mod dns;
 mod drivers;
 mod faults;
 mod firewall;

@@ -114,6 +114,51 @@ fn the_source_address_is_preserved_from_outside_and_hidden_on_the_way_out() {
     }
 }
 
+/// The ports of the host that lead to a container's, as `port` prints them.
+fn host_ports(net: &Lan, container: &str, port: &str) -> Vec<u16> {
+    let list = net.ok(&["port", container, port]);
+    let mut ports: Vec<u16> = list.lines().map(|l| l.rsplit(':').next().unwrap().trim().parse().unwrap()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+#[test]
+fn ports_are_chosen_from_ranges_at_random_or_all() {
+    let net = Lan::new();
+    net.peer_on("all", &["-p", "9000-9002:80-82"], &["80", "81", "82"]);
+    for (port, inner) in [(9000, "80"), (9001, "81"), (9002, "82")] {
+        assert_eq!(host_ports(&net, "all", inner), [port]);
+        assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, port).as_deref(), Some("all"), "{port}");
+        assert_eq!(net.who(From::On(&net.outside), "udp", HOST, port), None, "{port}");
+    }
+    // A range for one port: a free one of it, until there is none.
+    for name in ["one", "two"] {
+        net.peer(name, &["-p", "9100-9101:80"]);
+    }
+    let mut taken = [host_ports(&net, "one", "80"), host_ports(&net, "two", "80")].concat();
+    taken.sort_unstable();
+    assert_eq!(taken, [9100, 9101]);
+    let refused = net.fails(&["run", "--rm", "-p", "9100-9101:80", "busybox", "true"], 125);
+    assert!(refused.contains("9100") && refused.contains("9101"), "{refused}");
+    // Chosen by the host.
+    net.peer("random", &["-p", "80", "-p", "127.0.0.1::81"]);
+    let port = host_ports(&net, "random", "80")[0];
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST6, port).as_deref(), Some("random"));
+    assert!(net.ok(&["port", "random", "81"]).starts_with("127.0.0.1:"));
+    // Everything that is exposed.
+    net.peer_on(
+        "exposed",
+        &["-P", "--expose", "80", "--expose", "81/udp", "--expose", "90-91"],
+        &["80", "81", "90", "91"],
+    );
+    for (transport, inner) in [("tcp", "80"), ("udp", "81"), ("tcp", "90"), ("tcp", "91")] {
+        let port = host_ports(&net, "exposed", &format!("{inner}/{transport}"))[0];
+        let who = net.who(From::On(&net.outside), transport, HOST, port);
+        assert_eq!(who.as_deref(), Some("exposed"), "{transport} {inner}");
+    }
+}
+
 #[test]
 fn udp_and_ipv6_ports_in_use_are_refused_and_their_holder_named() {
     let net = Lan::new();
@@ -157,4 +202,49 @@ fn datagrams_follow_the_port_to_its_new_holder() {
     std::thread::sleep(Duration::from_millis(200));
     net.peer("third", &["-p", "5000:80/udp"]);
     assert!(eventually(Duration::from_secs(2), || saw("third ")), "{:?}", client.printed());
+}
+
+#[test]
+fn ports_come_and_go_on_a_running_container() {
+    let net = Lan::new();
+    net.peer_on("web", &["-p", "8080:80"], &["80", "81"]);
+    let talk = talk().display().to_string();
+    let mut long = Running::interactive(&mut net.outside.command(&[&talk, "hold", HOST, "8080"]));
+    let said = |held: &Running, n: usize| eventually(Duration::from_secs(3), || held.printed().0.lines().count() == n);
+    assert!(said(&long, 1), "{:?}", long.printed());
+    net.ok(&["port", "add", "web", "8081:81", "8082:80/udp", "8083:81"]);
+    for (transport, port) in [("tcp", 8080), ("tcp", 8081), ("udp", 8082), ("tcp", 8083)] {
+        for (from, address) in
+            [(&net.outside, HOST), (&net.outside, HOST6), (&net.inside, "127.0.0.1"), (&net.inside, "::1")]
+        {
+            let who = net.who(From::On(from), transport, address, port);
+            assert_eq!(who.as_deref(), Some("web"), "{transport} {address} {port}");
+        }
+    }
+    let list = net.ok(&["port", "web"]);
+    assert!(list.contains(":8081") && list.contains("80/udp"), "{list}");
+    assert!(net.ok(&["ps", "--format", "{{.Ports}}"]).contains("8081->81/tcp"));
+    long.write(b"still here\n");
+    assert!(said(&long, 2), "{:?}", long.printed());
+    // The port goes, the connection that came through it stays.
+    net.ok(&["port", "rm", "web", "8080:80", "8082:80/udp"]);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080), None);
+    assert_eq!(net.who(From::On(&net.outside), "udp", HOST, 8082), None);
+    assert_eq!(net.who(From::On(&net.inside), "tcp", "::1", 8080), None);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8081).as_deref(), Some("web"));
+    long.write(b"and still\n");
+    assert!(said(&long, 3), "{:?}", long.printed());
+    // Somebody else's by now; and a conflict changes nothing.
+    net.peer("other", &["-p", "8080:80"]);
+    let refused = net.run(&["port", "add", "web", "8084:80", "8080:80"]);
+    assert!(refused.code != 0 && refused.stderr.contains("other"), "{}", refused.stderr);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8084), None);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080).as_deref(), Some("other"));
+    // What was added lasts as long as the container does.
+    net.ok(&["stop", "-t", "0", "web"]);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8081), None);
+    net.ok(&["start", "web"]);
+    let back = || net.who(From::On(&net.outside), "tcp", HOST, 8081).as_deref() == Some("web");
+    assert!(eventually(Duration::from_secs(5), back));
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8083).as_deref(), Some("web"));
 }
