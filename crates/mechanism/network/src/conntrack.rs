@@ -40,7 +40,7 @@ const DELETIONS: usize = 100;
 
 /// One entry, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Flow {
+pub(crate) struct Flow {
     /// Source and destination of the first packet, and of the answers to it.
     original: (IpAddr, IpAddr),
     reply: (IpAddr, IpAddr),
@@ -112,7 +112,7 @@ impl Channel {
 }
 
 impl Flow {
-    fn parse(body: &[u8]) -> Option<Flow> {
+    pub(crate) fn parse(body: &[u8]) -> Option<Flow> {
         let family = *body.first()?;
         let attributes = body.get(4..)?;
         let original = find(attributes, CTA_TUPLE_ORIG)?;

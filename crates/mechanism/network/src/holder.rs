@@ -54,7 +54,7 @@ fn sockets(family: u8, transport: Transport, port: u16) -> Result<Vec<(IpAddr, u
 }
 
 /// Reads `struct inet_diag_msg`.
-fn parse(body: &[u8], family: u8, port: u16) -> Option<(IpAddr, u32)> {
+pub(crate) fn parse(body: &[u8], family: u8, port: u16) -> Option<(IpAddr, u32)> {
     let inode = u32::from_ne_bytes(array(body, 68)?);
     let address = match family {
         AF_INET => IpAddr::from(array::<4>(body, 8)?),

@@ -47,6 +47,8 @@ mod host;
 mod listing;
 mod macvlan;
 mod message;
+#[cfg(test)]
+mod message_fuzz;
 mod monitor;
 #[cfg(test)]
 #[path = "../../runtime/src/mutate.rs"]

@@ -37,7 +37,7 @@ impl Host {
 }
 
 /// Device and address of a `RTM_NEWADDR` message.
-fn parse(body: &[u8]) -> Option<(u32, IpAddr)> {
+pub(crate) fn parse(body: &[u8]) -> Option<(u32, IpAddr)> {
     let [family, _, _, scope] = array(body, 0)?;
     if !SCOPES.contains(&scope) {
         return None;
