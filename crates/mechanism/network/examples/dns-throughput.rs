@@ -3,7 +3,7 @@
 //! `cargo run --release -p tare-network --example dns-throughput [SECONDS]`, as root. One thread asks, one answers, in a
 //! network namespace of their own, with 300 containers on the network; a table with the number of questions under way.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement, run by hand")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement, run by hand")]
 
 use rustix::event::{PollFd, PollFlags, poll};
 use std::net::UdpSocket;

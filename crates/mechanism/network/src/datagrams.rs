@@ -100,7 +100,7 @@ impl Datagrams {
     }
 
     /// Takes what clients have sent to a port.
-    pub(crate) fn from_clients(&mut self, queue: &OwnedFd, key: u64, now: Instant) {
+    pub(crate) fn take_from_clients(&mut self, queue: &OwnedFd, key: u64, now: Instant) {
         for _ in 0..MOST_AT_ONCE {
             let Some(port) = self.ports.get(key) else { return };
             self.buffer.clear();
@@ -170,7 +170,7 @@ impl Datagrams {
     }
 
     /// Takes what the container has sent to a client.
-    pub(crate) fn from_container(&mut self, key: u64, now: Instant) {
+    pub(crate) fn take_from_container(&mut self, key: u64, now: Instant) {
         for _ in 0..MOST_AT_ONCE {
             let Some(flow) = self.flows.get_mut(key) else { return };
             self.buffer.clear();
@@ -250,17 +250,17 @@ mod tests {
         for client in &clients {
             client.send_to(b"x", address).unwrap();
         }
-        datagrams.from_clients(&queue, key, begun);
+        datagrams.take_from_clients(&queue, key, begun);
         assert_eq!((datagrams.flows(), datagrams.deadline()), (3, Some(begun + SWEEP)));
         clients[0].send_to(b"x", address).unwrap();
-        datagrams.from_clients(&queue, key, begun + IDLE / 2);
+        datagrams.take_from_clients(&queue, key, begun + IDLE / 2);
         datagrams.expire(begun + IDLE);
         assert_eq!(datagrams.flows(), 1);
         datagrams.expire(begun + IDLE * 2);
         assert_eq!((datagrams.flows(), datagrams.deadline()), (0, None));
         for _ in 0..MOST_FLOWS + 9 {
             UdpSocket::bind("[::1]:0").unwrap().send_to(b"x", address).unwrap();
-            datagrams.from_clients(&queue, key, begun);
+            datagrams.take_from_clients(&queue, key, begun);
         }
         assert_eq!(datagrams.flows(), MOST_FLOWS);
         datagrams.remove(&queue, key);

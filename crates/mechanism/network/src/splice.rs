@@ -205,8 +205,8 @@ impl Relay {
                     }
                 }
                 CLIENT | SERVER => busy.push(key),
-                DATAGRAMS => self.datagrams.from_clients(&self.epoll, key, now),
-                _ => self.datagrams.from_container(key, now),
+                DATAGRAMS => self.datagrams.take_from_clients(&self.epoll, key, now),
+                _ => self.datagrams.take_from_container(key, now),
             }
         }
         busy.sort_unstable();
