@@ -55,6 +55,38 @@ fn short(id: &str) -> &str {
 }
 
 #[test]
+fn containers_are_known_by_name_alias_and_short_id() {
+    let mut net = Lan::new();
+    // What is no container's is asked of somebody who says that there is no such name.
+    let _server = upstream(&net);
+    net.resolver(&format!("nameserver {OUTSIDE}\n"));
+    net.ok(&["network", "create", "red"]);
+    net.ok(&["network", "create", "blue"]);
+    net.peer("asks", &["--network", "red"]);
+    net.peer("stranger", &["--network", "blue"]);
+    let id = net.peer("web", &["--network", "red", "--network-alias", "www", "--network-alias", "front.example"]);
+    let (four, six) = net.addresses("web", "red");
+    for name in ["web", "www", "front.example", short(&id), "WEB", "web."] {
+        assert_eq!(answers(&net, "asks", name), [four.as_str()], "{name}");
+        assert_eq!(answers(&net, "asks", &format!("{name} AAAA")), [six.as_str()], "{name}");
+        assert_eq!(answers(&net, "web", name), [four.as_str()], "itself: {name}");
+        assert_eq!(answers(&net, "stranger", name), [""; 0], "{name} from another network");
+    }
+    // A name that is there has no records of other types, and is there.
+    let none = dig(&net, "asks", "web TXT");
+    assert!(none.contains("status: NOERROR") && none.contains("ANSWER: 0"), "{none}");
+    for address in [&four, &six] {
+        let names = answers(&net, "asks", &format!("-x {address}"));
+        assert!(names.iter().any(|n| n.starts_with("web.")), "{address}: {names:?}");
+        let foreign = answers(&net, "stranger", &format!("-x {address}"));
+        assert!(foreign.is_empty(), "{address}: {foreign:?}");
+    }
+    // What programs do with it.
+    let script = "grep ^nameserver /etc/resolv.conf; ping -c 1 -w 2 web > /dev/null && echo reached";
+    assert_eq!(net.ok(&["exec", "asks", "sh", "-c", script]), "nameserver 127.0.0.11\nreached");
+}
+
+#[test]
 fn the_default_network_has_names_as_well() {
     let net = Lan::new();
     net.peer("asks", &[]);
@@ -179,6 +211,38 @@ fn flags_choose_resolvers_domains_options_and_hosts() {
     // On the host's own network the host's files hold, and the flags above them.
     let seen = net.ok(&["run", "--rm", "--network", "host", "--dns", OUTSIDE, "busybox", "cat", "/etc/resolv.conf"]);
     assert!(seen.contains(&format!("nameserver {OUTSIDE}")) && !seen.contains("127.0.0.11"), "{seen}");
+}
+
+#[test]
+fn answers_change_at_once() {
+    let mut net = Lan::new();
+    // What is no container's is asked of somebody who says that there is no such name.
+    let _server = upstream(&net);
+    net.resolver(&format!("nameserver {OUTSIDE}\n"));
+    net.ok(&["network", "create", "red"]);
+    net.ok(&["network", "create", "blue"]);
+    net.peer("asks", &["--network", "red"]);
+    net.ok(&["create", "--name", "web", "--network", "blue", "busybox", "sleep", "1000"]);
+    let web = || answers(&net, "asks", "web").len();
+    assert_eq!(web(), 0, "it does not run");
+    net.ok(&["start", "web"]);
+    assert_eq!(web(), 0, "it is elsewhere");
+    net.ok(&["network", "connect", "--alias", "www", "red", "web"]);
+    assert_eq!(web(), 1, "connected");
+    assert_eq!(answers(&net, "asks", "www"), [net.addresses("web", "red").0]);
+    net.ok(&["stop", "-t", "0", "web"]);
+    assert_eq!((web(), answers(&net, "asks", "www").len()), (0, 0), "stopped");
+    net.ok(&["start", "web"]);
+    assert_eq!((web(), answers(&net, "asks", "www").len()), (1, 1), "started");
+    net.ok(&["network", "disconnect", "red", "web"]);
+    assert_eq!((web(), answers(&net, "asks", "www").len()), (0, 0), "disconnected");
+    // The one that asks changes its own view.
+    net.ok(&["network", "connect", "blue", "asks"]);
+    assert_eq!(web(), 1, "it has come to where the other one is");
+    net.ok(&["rename", "web", "shop"]);
+    assert_eq!((web(), answers(&net, "asks", "shop").len()), (0, 1), "renamed");
+    net.ok(&["rm", "-f", "shop"]);
+    assert_eq!(answers(&net, "asks", "shop").len(), 0, "removed");
 }
 
 #[test]

@@ -170,6 +170,31 @@ fn only_forwarding_is_switched_on_and_routers_are_still_listened_to() {
 }
 
 #[test]
+fn a_foreign_policy_that_drops_is_told_and_explained() {
+    let net = Lan::new();
+    net.inside.ok(&["iptables-legacy", "-P", "FORWARD", "DROP"]);
+    let volume = format!("{}:/bin/talk:ro", tare_tests::lan::talk().display());
+    let start = ["run", "-d", "--name", "web", "-v", &volume, "-p", "8080:80", "busybox", "talk", "serve", "web", "80"];
+    let out = net.run(&start);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    assert!(out.stderr.contains("FORWARD") && out.stderr.to_lowercase().contains("drop"), "a warning: {}", out.stderr);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080), None, "the administrator's policy wins");
+    let told = net.ok(&["port", "explain", "web"]);
+    assert!(told.contains("8080") && told.contains("FORWARD"), "{told}");
+    net.inside.ok(&["iptables-legacy", "-P", "FORWARD", "ACCEPT"]);
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080).as_deref(), Some("web"));
+    let told = net.ok(&["port", "explain", "web"]);
+    assert!(told.contains("8080") && !told.contains("FORWARD"), "{told}");
+    // A drop of nft's, named by its table and chain.
+    let guard = "type filter hook forward priority -5; policy accept; iifname \"up0\" drop;";
+    net.inside.nft(&format!("table inet admin {{ chain guard {{ {guard} }}; }}"));
+    assert_eq!(net.who(From::On(&net.outside), "tcp", HOST, 8080), None);
+    let told = net.ok(&["port", "explain", "web"]);
+    assert!(told.contains("admin") && told.contains("guard"), "{told}");
+    net.inside.ok(&["nft", "delete", "table", "inet", "admin"]);
+}
+
+#[test]
 fn a_setting_publishes_on_the_loopback_device_unless_told_otherwise() {
     let net = Lan::new();
     let file = net.host.scratch("config.toml");

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tare_tests::lan::Lan;
+use std::time::Duration;
+use tare_tests::lan::{From, Lan, Target};
 use tare_tests::{Running, command};
 
 /// Does something for each number, so many at a time.
@@ -34,6 +35,63 @@ fn leases(net: &Lan) -> String {
     let tables = ask(query);
     let table = tables.lines().find(|t| ["leases", "addresses"].contains(t)).expect("a table of leases").to_owned();
     ask(&format!("select * from {table}"))
+}
+
+/// Lines of all names files.
+fn names(net: &Lan) -> Vec<String> {
+    let networks = std::fs::read_dir(net.host.run_dir().join("networks")).into_iter().flatten().flatten();
+    let files = networks.map(|e| std::fs::read_to_string(e.path().join("names")).unwrap_or_default());
+    files.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn three_hundred_on_one_bridge_are_reached_and_leave_nothing() {
+    const COUNT: usize = 300;
+    let net = Lan::new();
+    net.ok(&["network", "create", "--subnet", "10.77.0.0/22", "wide"]);
+    let talk = format!("{}:/bin/talk:ro", tare_tests::lan::talk().display());
+    let start = |i: usize| {
+        let (name, port) = (format!("box{i}"), format!("{}:80", 20_000 + i));
+        let flags = ["run", "-d", "--name", &name, "--network", "wide", "-p", &port, "-v", &talk];
+        net.ok(&[&flags[..], &["busybox", "talk", "serve", &name, "80"]].concat());
+    };
+    together(COUNT, 8, start);
+    let list =
+        net.ok(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}\n{{end}}", "wide"]);
+    let members: Vec<(&str, &str)> = list
+        .lines()
+        .filter_map(|l| l.split_once(' '))
+        .map(|(name, address)| (name, address.split('/').next().unwrap()))
+        .collect();
+    assert_eq!(members.len(), COUNT);
+    assert_eq!(members.iter().map(|m| m.1).collect::<HashSet<_>>().len(), COUNT, "an address each");
+    assert_eq!(names(&net).len(), COUNT);
+    // From the host, from one of them, and from outside by their ports.
+    let direct: Vec<Target<'_>> = members.iter().map(|(_, address)| ("tcp", *address, 80)).collect();
+    let asks = |from: From<'_>, list: &[Target<'_>]| {
+        // Some at a time: each look for a neighbour goes to all three hundred.
+        let answers = list.chunks(20).flat_map(|some| net.ask(from, Duration::from_secs(5), some));
+        for ((name, address), answer) in members.iter().zip(answers) {
+            assert_eq!(answer.as_ref().map(|a| a.name.as_str()), Some(*name), "{from:?} {address}");
+        }
+    };
+    asks(From::On(&net.inside), &direct);
+    // The kernel has one table of 1,024 neighbours for all namespaces of a machine: one container asks some of them.
+    asks(From::Container("box0"), &direct[..60]);
+    let published: Vec<Target<'_>> =
+        (0..COUNT).map(|i| ("tcp", tare_tests::lan::HOST, u16::try_from(20_000 + i).unwrap())).collect();
+    let answers = net.ask(From::On(&net.outside), Duration::from_secs(10), &published);
+    for (i, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.as_ref().map(|a| a.name.clone()), Some(format!("box{i}")));
+    }
+    together(COUNT / 20, 8, |i| {
+        let some: Vec<String> = (0..20).map(|j| format!("box{}", i * 20 + j)).collect();
+        net.ok(&[&["rm", "-f"][..], &some.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    });
+    assert_eq!(net.settled(), "");
+    assert_eq!(names(&net), [""; 0]);
+    assert_eq!(leases(&net), "");
+    assert_eq!(net.host.settled().0, [""; 0]);
 }
 
 #[test]
