@@ -32,6 +32,8 @@ pub(crate) struct Held {
     pub(crate) ports: Vec<OwnedFd>,
     /// The network namespace, if a device of the host is in it.
     pub(crate) namespace: Option<OwnedFd>,
+    /// What answers names inside the container's network namespace, and keeps that.
+    pub(crate) names: Option<tare_network::dns::Server>,
 }
 
 /// How long a killed container may take to disappear.
@@ -249,7 +251,7 @@ impl Engine {
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
     pub(crate) fn finish(&self, id: &str, mut exit: Exit, held: Held, announce: impl FnOnce(&Exit)) {
-        let Held { lock, ports, namespace } = held;
+        let Held { lock, ports, namespace, names } = held;
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
@@ -260,7 +262,8 @@ impl Engine {
             let _ = self.kill_cgroup(&status.cgroup);
         }
         exit.oom_killed = self.layout().and_then(|l| cgroup::oom_kills(l, &status.cgroup)).is_ok_and(|n| n > 0);
-        let _ = self.withdraw(id, &status.endpoints);
+        let mut host = None;
+        let _ = self.withdraw(id, &status.endpoints, &mut host);
         drop(ports);
         // What pins the network namespace goes before its devices are awaited.
         let _ = self.detach_all(id);
@@ -273,6 +276,8 @@ impl Engine {
             let _ = dirs.write_exit(&exit);
         }
         announce(&exit);
+        // Closing these waits for the kernel, as whoever waits for the devices does anyway.
+        drop((names, host));
         // Nobody waits for the rest. What fails here is found again: the kernel's objects by the next start of the
         // container, the files by gc.
         let _ = self.remove_cgroup(id);

@@ -218,7 +218,7 @@ impl Engine {
         // What pins the network namespace goes before its devices are awaited.
         note(self.detach_all(id).map(drop));
         self.take_devices_back(id, None).into_iter().for_each(|e| note(Err(e)));
-        note(self.withdraw(id, &status.endpoints));
+        note(self.withdraw(id, &status.endpoints, &mut None));
         note(self.await_devices(&status.endpoints));
         note(self.remove_cgroup(id));
         note(self.release_bridges(status, Release::AtOnce));

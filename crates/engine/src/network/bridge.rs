@@ -86,10 +86,10 @@ impl Engine {
     }
 
     /// Withdraws a container's published ports and its names: at once, so that they are free when the caller is answered.
-    /// Goes on past failures and returns the first.
-    pub(crate) fn withdraw(&self, id: &str, endpoints: &[Endpoint]) -> Result<()> {
+    /// Goes on past failures and returns the first. `host` is opened if it is needed; closing it right after a change of rules
+    /// waits for the kernel to be done with the old ones (10 to 20 ms), which whoever is answered need not.
+    pub(crate) fn withdraw(&self, id: &str, endpoints: &[Endpoint], host: &mut Option<Host>) -> Result<()> {
         let mut result = Ok(());
-        let mut host = None;
         for endpoint in endpoints {
             result = result.and(self.strike_name(&endpoint.network, id));
             if endpoint.ports.is_empty() {
@@ -102,7 +102,7 @@ impl Engine {
             match opened {
                 Ok(mut opened) => {
                     result = result.and(opened.unpublish(endpoint, &endpoint.ports));
-                    host = Some(opened);
+                    *host = Some(opened);
                 }
                 Err(e) => result = result.and(Err(e)),
             }
@@ -289,7 +289,7 @@ mod tests {
             let other = made(&engine, RunRequest { name: Some("two".to_owned()), ..request(&["back"]) });
             let elsewhere = new_network_namespace().unwrap();
             let second = connected(&engine, &other, &elsewhere);
-            engine.withdraw(&record.id, &status.endpoints).unwrap();
+            engine.withdraw(&record.id, &status.endpoints, &mut None).unwrap();
             drop(inside);
             engine.await_devices(&status.endpoints).unwrap();
             assert_eq!(engine.names_file(&back.id).entries().unwrap().len(), 1);
@@ -301,7 +301,7 @@ mod tests {
             // Times of files advance with the kernel's tick.
             std::thread::sleep(Duration::from_millis(20));
             engine.want_network(&back.id).unwrap();
-            engine.withdraw(&other.id, &second.endpoints).unwrap();
+            engine.withdraw(&other.id, &second.endpoints, &mut None).unwrap();
             drop(elsewhere);
             engine.await_devices(&second.endpoints).unwrap();
             engine.release_bridge(&back.id, &second.bridges[0], Some(begun)).unwrap();
@@ -323,7 +323,7 @@ mod tests {
                 bridges: plans.bridges.clone(),
                 ..Status::default()
             };
-            engine.withdraw(&record.id, &status.endpoints).unwrap();
+            engine.withdraw(&record.id, &status.endpoints, &mut None).unwrap();
             engine.await_devices(&status.endpoints).unwrap();
             engine.release_bridges(&status, Release::AtOnce).unwrap();
         });

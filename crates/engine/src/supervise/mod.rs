@@ -148,11 +148,11 @@ pub fn supervise(handover: &str) -> Result<()> {
     );
     supervisor.follow_networks();
     let status = supervisor.watch();
-    // It keeps the namespace, and with it the devices.
-    supervisor.network = NetworkSide::default();
+    // Ports are free before anybody hears of the end.
+    let names = std::mem::take(&mut supervisor.network).into_names();
     let ports = supervisor.live.let_go();
     let namespace = supervisor.live.namespace.take();
-    engine.finish(&handover.id, status, Held { lock, ports, namespace }, |exit| supervisor.announce(exit));
+    engine.finish(&handover.id, status, Held { lock, ports, namespace, names }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());
     Ok(())

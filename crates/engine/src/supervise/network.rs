@@ -43,6 +43,11 @@ impl NetworkSide {
         Ok(())
     }
 
+    /// The end of all but the answering of names.
+    pub(super) fn into_names(self) -> Option<Server> {
+        self.names
+    }
+
     /// Serves what the status says from now on. `ports`: the published ones with the sockets that reserve them.
     pub(super) fn follow(&mut self, engine: &Engine, status: &Status, ports: &[(PortMapping, OwnedFd)]) -> Result<()> {
         if let (Some(server), Some(naming)) = (&mut self.names, &status.naming) {
