@@ -114,6 +114,39 @@ fn the_source_address_is_preserved_from_outside_and_hidden_on_the_way_out() {
     }
 }
 
+#[test]
+fn both_loopback_addresses_of_the_host_lead_to_the_container() {
+    let net = Lan::new();
+    net.peer("web", &["-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80", "-p", "[::1]:8082:80"]);
+    for transport in ["tcp", "udp"] {
+        for address in ["127.0.0.1", "127.0.0.2", "::1", HOST, HOST6] {
+            let who = net.who(From::On(&net.inside), transport, address, 8080);
+            assert_eq!(who.as_deref(), Some("web"), "{transport} {address}");
+        }
+    }
+    for (address, port, there) in [
+        ("127.0.0.1", 8081, true),
+        ("::1", 8081, false),
+        (HOST, 8081, false),
+        ("::1", 8082, true),
+        ("127.0.0.1", 8082, false),
+        (HOST6, 8082, false),
+    ] {
+        let who = net.who(From::On(&net.inside), "tcp", address, port);
+        assert_eq!(who.is_some(), there, "{address} {port}");
+        assert_eq!(net.who(From::On(&net.outside), "tcp", address, port), None, "{address} {port}");
+    }
+    // Whole files go through the spliced connection in both directions.
+    let talk = talk().display().to_string();
+    for direction in ["get", "put"] {
+        net.inside.ok(&["timeout", "20", &talk, "move", direction, "20000000", "::1", "8080"]);
+    }
+    // Many at once.
+    let many = vec![("tcp", "::1", 8080); 100];
+    let answers = net.ask(From::On(&net.inside), Duration::from_secs(5), &many);
+    assert!(answers.iter().all(Option::is_some), "{answers:?}");
+}
+
 /// The ports of the host that lead to a container's, as `port` prints them.
 fn host_ports(net: &Lan, container: &str, port: &str) -> Vec<u16> {
     let list = net.ok(&["port", container, port]);

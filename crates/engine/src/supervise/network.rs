@@ -117,8 +117,8 @@ impl NetworkSide {
         let mut ready: Vec<Event> = Vec::with_capacity(4);
         let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         let _ = epoll::wait(queue, rustix::buffer::spare_capacity(&mut ready), Some(&at_once));
-        let now = Instant::now();
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        // Who has more to do at once says *now*, which is later than any moment taken before asking.
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= Instant::now());
         let is_ready = |what| ready.iter().any(|e| e.data.u64() == what);
         if let Some(server) = self.names.as_mut().filter(|s| is_ready(NAMES) || due(s.deadline())) {
             server.work();
