@@ -3,7 +3,7 @@
 use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
 use crate::network::Release;
 use crate::record::{Record, open_process};
-use crate::request::NamespaceMode;
+use crate::request::{NamespaceMode, RemoveOptions};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,15 +13,6 @@ use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::{self, Group};
 use tare_store::{ContainerRow, Durability};
-
-/// How `rm` removes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RemoveOptions {
-    /// Kill it first if it runs.
-    pub force: bool,
-    /// Remove its anonymous volumes, too.
-    pub volumes: bool,
-}
 
 /// What a supervisor holds for its container's life.
 #[derive(Debug)]

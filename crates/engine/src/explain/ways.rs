@@ -52,22 +52,22 @@ const HERE: &str = "tare";
 pub(super) fn ways(facts: &Facts<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
     for mapping in facts.published {
-        facts.from_host(mapping, &mut ways);
+        facts.add_from_host(mapping, &mut ways);
     }
-    facts.from_host_directly(&mut ways);
+    facts.add_from_host_directly(&mut ways);
     for mapping in facts.published {
-        facts.from_outside(mapping, &mut ways);
+        facts.add_from_outside(mapping, &mut ways);
     }
     if facts.published.is_empty() {
-        facts.from_outside_directly(&mut ways);
+        facts.add_from_outside_directly(&mut ways);
     }
-    facts.from_neighbours(&mut ways);
-    facts.from_other_networks(&mut ways);
+    facts.add_from_neighbours(&mut ways);
+    facts.add_from_other_networks(&mut ways);
     ways
 }
 
 impl Facts<'_> {
-    fn from_host(&self, mapping: &PortMapping, ways: &mut Vec<Way>) {
+    fn add_from_host(&self, mapping: &PortMapping, ways: &mut Vec<Way>) {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let own = loopback.into_iter().chain(self.host.iter().map(|(_, address)| *address));
         for address in own.filter(|a| takes(mapping, *a)) {
@@ -156,7 +156,7 @@ impl Facts<'_> {
     }
 
     /// The host is itself in every bridge's network.
-    fn from_host_directly(&self, ways: &mut Vec<Way>) {
+    fn add_from_host_directly(&self, ways: &mut Vec<Way>) {
         for (network, to) in self.own_addresses() {
             let reasons = match network.driver {
                 Driver::Bridge => {
@@ -184,7 +184,7 @@ impl Facts<'_> {
         }
     }
 
-    fn from_outside(&self, mapping: &PortMapping, ways: &mut Vec<Way>) {
+    fn add_from_outside(&self, mapping: &PortMapping, ways: &mut Vec<Way>) {
         for (device, address) in self.host.iter().filter(|(_, a)| takes(mapping, *a)) {
             let reasons = self.translated(mapping, *address, Some(device));
             let to = SocketAddr::new(*address, mapping.host_port);
@@ -199,7 +199,7 @@ impl Facts<'_> {
         }
     }
 
-    fn from_outside_directly(&self, ways: &mut Vec<Way>) {
+    fn add_from_outside_directly(&self, ways: &mut Vec<Way>) {
         let anybody = || Origin::Outside { device: "any device".to_owned() };
         for (network, to) in self.own_addresses() {
             let reason = match network.driver {
@@ -220,7 +220,7 @@ impl Facts<'_> {
         }
     }
 
-    fn from_neighbours(&self, ways: &mut Vec<Way>) {
+    fn add_from_neighbours(&self, ways: &mut Vec<Way>) {
         for (network, to) in self.own_addresses() {
             let from = Origin::Neighbours { network: network.name.clone() };
             let reason = match network.driver {
@@ -240,7 +240,7 @@ impl Facts<'_> {
     }
 
     /// Through the host's published port, as everybody from outside; or not at all.
-    fn from_other_networks(&self, ways: &mut Vec<Way>) {
+    fn add_from_other_networks(&self, ways: &mut Vec<Way>) {
         if !self.other_networks {
             return;
         }
@@ -271,7 +271,7 @@ impl Facts<'_> {
 
 /// Whether a port is published at this address of the host.
 fn takes(mapping: &PortMapping, address: IpAddr) -> bool {
-    match mapping.host_ip.map(IpAddr::from) {
+    match mapping.host_ip {
         None => true,
         Some(only) => only == address,
     }

@@ -2,9 +2,8 @@
 
 use super::DEFAULT;
 use super::define::{self, Facts};
-use crate::lifecycle::RemoveOptions;
 use crate::record::{Record, Status};
-use crate::request::NetworkRequest;
+use crate::request::{NetworkRequest, RemoveOptions};
 use crate::view::{Container, NetworkInfo, NetworkMember, NetworkView, State};
 use crate::{Engine, time};
 use std::collections::BTreeMap;

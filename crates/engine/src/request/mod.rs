@@ -311,3 +311,12 @@ pub struct CommitRequest {
     /// Freeze the container meanwhile.
     pub pause: bool,
 }
+
+/// How `rm` removes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes, too.
+    pub volumes: bool,
+}

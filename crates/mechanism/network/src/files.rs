@@ -1,11 +1,9 @@
 //! What a container's /etc/hosts, /etc/hostname and /etc/resolv.conf say. Text in, text out.
 
+use crate::resolvers::{is_loopback, name_servers};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-
-/// Where systemd-resolved lists the name servers behind its stub on 127.0.0.53: read it when [`lists_stub_only`].
-pub const STUB_RESOLVER_UPSTREAMS: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Name servers for a host that lists none which a container could reach; docker's choice too.
 const FALLBACK: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
@@ -52,14 +50,6 @@ pub fn hosts_file(own: &[IpAddr], names: &[&str], extra: &[HostsEntry]) -> Strin
 /// /etc/hostname.
 pub fn hostname_file(name: &str) -> String {
     format!("{name}\n")
-}
-
-/// Whether every name server of the host's resolv.conf is a stub that answers on loopback only.
-///
-/// Then the caller reads [`STUB_RESOLVER_UPSTREAMS`], if there is one, and passes that text to [`ResolvConf::text`].
-pub fn lists_stub_only(host: &str) -> bool {
-    let mut servers = name_servers(host).peekable();
-    servers.peek().is_some() && servers.all(is_loopback)
 }
 
 /// Whom a container's resolver asks.
@@ -140,21 +130,6 @@ impl ResolvConf<'_> {
     }
 }
 
-pub(crate) fn name_servers(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        words.next().filter(|keyword| *keyword == "nameserver").and(words.next())
-    })
-}
-
-fn is_loopback(server: &str) -> bool {
-    match server.split('%').next().unwrap_or_default().parse() {
-        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_unspecified(),
-        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unspecified(),
-        Err(_) => true, // glibc ignores what it cannot read
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +153,6 @@ mod tests {
         assert_eq!(text(NameServers::Host, &[], &[], HOST), HOST);
         let all = text(NameServers::Host, &["."], &[], HOST);
         assert!(all.contains("nameserver 127.0.0.53\n") && all.contains("%eth0") && !all.contains("search"), "{all}");
-        assert!(!lists_stub_only(HOST));
     }
 
     #[test]
@@ -208,10 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_only_a_stub_is_recognised_and_has_a_fallback() {
-        assert!(lists_stub_only("nameserver 127.0.0.53\noptions edns0\n"));
-        assert!(lists_stub_only("nameserver ::1\n"));
-        assert!(!lists_stub_only(""));
+    fn where_only_a_stub_is_listed_public_servers_stand_in() {
         for host in ["nameserver 127.0.0.53\n", "nameserver\nnameserver x.y\n"] {
             assert_eq!(text(NameServers::Reachable, &[], &[], host), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
         }

@@ -13,9 +13,8 @@
 use crate::channel::{Batch, Channel, Request};
 use crate::device::{Device, Link};
 use crate::message::{CREATE, EXCLUSIVE};
-use crate::{EndpointKind, EndpointPlan};
+use crate::{EndpointKind, EndpointPlan, Rate};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use tare_model::{Error, Kind, Result};
 
 const RTM_NEWLINK: u16 = 16;
@@ -47,8 +46,6 @@ const TCA_EGRESS_REDIR: i32 = 1;
 const TC_ACT_STOLEN: i32 = 4;
 const ETH_P_ALL: u16 = 3;
 
-/// The least rate in bits per second: below it a full packet takes longer than a second.
-pub const LEAST_RATE: u64 = 16_000;
 /// How much may go out at once, in milliseconds of the rate.
 const BURST_MS: u64 = 10;
 /// How long a packet may wait, in milliseconds; what would wait longer is dropped.
@@ -57,37 +54,6 @@ const LATENCY_MS: u64 = 50;
 const LEAST_QUEUE: u64 = 32 * 1024;
 /// What a veth is given of Ethernet's header beyond its MTU.
 const ETHERNET_HEADER: u32 = 14;
-
-/// Largest rates of an endpoint, in bits per second; `None`: no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
-    /// What the container receives.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_container: Option<u64>,
-    /// What the container sends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_container: Option<u64>,
-}
-
-impl Rate {
-    /// Whether nothing is limited.
-    #[must_use]
-    pub fn is_unlimited(&self) -> bool {
-        *self == Rate::default()
-    }
-
-    /// Refuses rates that no packet would get through.
-    ///
-    /// # Errors
-    /// [`Kind::Invalid`].
-    pub fn check(&self) -> Result<()> {
-        match [self.to_container, self.from_container].into_iter().flatten().find(|rate| *rate < LEAST_RATE) {
-            None => Ok(()),
-            Some(rate) => Err(Error::new(Kind::Invalid, "limit rate to", format_args!("{rate} bit/s"))
-                .because(format_args!("the least is {} kbit/s", LEAST_RATE / 1000))),
-        }
-    }
-}
 
 /// A token bucket: sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 //! has booted again.
 
 use crate::Store;
-use crate::db::{Durability, State as _, boot_id};
+use crate::db::{Durability, boot_id};
+use crate::sql::State as _;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::net::{IpAddr, Ipv4Addr};
 use tare_model::address::{IpNet, address_of as address_from, number};

@@ -1,8 +1,8 @@
 //! Looking for inconsistencies.
 
-use crate::db::State as _;
 use crate::lease::{digests_in, names};
 use crate::rows::{self, Candidates, Found, References, all_layers, found};
+use crate::sql::State as _;
 use crate::{Image, Store};
 use rusqlite::Connection;
 use std::io::{Read as _, Write as _};

@@ -1,8 +1,9 @@
 //! Finding and removing what nothing refers to.
 
-use crate::db::{Durability, State as _, Writer};
+use crate::db::{Durability, Writer};
 use crate::lease::{digests_in, names};
 use crate::rows::{self, Candidates, References, all_layers, strings};
+use crate::sql::State as _;
 use crate::{Lease, Store};
 use rusqlite::Connection;
 use std::collections::HashSet;

@@ -1,9 +1,10 @@
 //! Containers' rows: id, name, what they use.
 
-use crate::db::{Durability, State as _, boot_id};
+use crate::db::{Durability, boot_id};
 use crate::rows::{
     self, CONTAINER_COLUMNS, Candidates, ContainerRow, container_by_id, container_from_row, missing_container,
 };
+use crate::sql::State as _;
 use crate::{AddressRequest, Store};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::net::IpAddr;

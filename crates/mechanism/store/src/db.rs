@@ -5,6 +5,7 @@
 //! read under it (leases, orphans) stays true until it is let go.
 
 use crate::migrate::migrate;
+use crate::sql::{State as _, state_error};
 use crate::{Inner, Store};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -349,29 +350,6 @@ fn make_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     // 0700: layers hold setuid programs that other users of the host must not reach.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).during("create directory", path.display())
-}
-
-/// Words SQLite's errors.
-pub(crate) trait State<T> {
-    /// `verb` is what was done to state.db.
-    fn state(self, verb: &'static str) -> Result<T>;
-}
-
-impl<T> State<T> for rusqlite::Result<T> {
-    fn state(self, verb: &'static str) -> Result<T> {
-        self.map_err(|e| state_error(&e, verb))
-    }
-}
-
-fn state_error(e: &rusqlite::Error, verb: &'static str) -> Error {
-    let kind = match e.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
-        Some(ErrorCode::DiskFull) => Kind::Exhausted,
-        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Kind::Denied,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Unavailable,
-        _ => Kind::System,
-    };
-    Error::new(kind, verb, "state.db").because(e)
 }
 
 /// The id of this boot of the host: what was not synced in an earlier one is not trusted.

@@ -1,8 +1,9 @@
 //! Images and their names.
 
-use crate::db::{Durability, State as _, boot_id};
+use crate::db::{Durability, boot_id};
 use crate::layers::open_dir;
 use crate::rows::{self, Candidates, Found, found, image_exists};
+use crate::sql::State as _;
 use crate::{ContainerRow, Lease, Store};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};

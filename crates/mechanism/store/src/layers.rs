@@ -3,8 +3,9 @@
 //! Syncing tens of thousands of small files is one `syncfs`, so it is done once per image ([`Store::put_image`]) and not
 //! per layer. Until then a layer's row carries the boot id: after a power cut, files may be there without content.
 
-use crate::db::{Durability, State as _, boot_id};
+use crate::db::{Durability, boot_id};
 use crate::rows::{Found, found};
+use crate::sql::State as _;
 use crate::{Lease, Store};
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;

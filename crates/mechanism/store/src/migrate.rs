@@ -2,8 +2,8 @@
 //!
 //! All steps are one durable transaction under the writers' lock: a kill leaves the old store.
 
-use crate::db::State as _;
-use crate::network;
+use crate::definition;
+use crate::sql::State as _;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use tare_model::address::IpNet;
@@ -63,7 +63,7 @@ fn definitions_of_networks(tx: &Connection) -> Result<()> {
         let corrupt = || Error::new(Kind::Corrupt, "migrate network", &bridge).because("its subnet cannot be read");
         let net: IpNet = subnet.and_then(|s| s.parse().ok()).ok_or_else(corrupt)?;
         let labels: BTreeMap<String, String> = serde_json::from_str(&labels).unwrap_or_default();
-        let v6 = IpNet::new(network::ula(tx)?.address(), 64).ok_or_else(corrupt)?;
+        let v6 = IpNet::new(definition::ula(tx)?.address(), 64).ok_or_else(corrupt)?;
         let plain = |net: IpNet, gateway| Subnet { net: net.network(), gateway, range: None, reserved: Vec::new() };
         let network = Network {
             device: Some(bridge.clone()),
@@ -73,9 +73,9 @@ fn definitions_of_networks(tx: &Connection) -> Result<()> {
             ],
             mtu: labels.get("mtu").and_then(|m| m.parse().ok()),
             created,
-            ..Network::new("bridge", &crate::Store::new_id()?, Driver::Bridge)
+            ..Network::new("bridge", &crate::random_hex()?, Driver::Bridge)
         };
-        network::insert(tx, &network)?;
+        definition::insert(tx, &network)?;
         tx.execute("UPDATE addresses SET network = ? WHERE network = ?", (&network.id, &bridge)).state("migrate")?;
         tx.execute(
             "UPDATE containers SET networks = ?1

@@ -1,20 +1,15 @@
-//! Networks: one row each, with the definition as JSON.
+//! Networks: who is in which, and what the rows of [`definition`] may become.
 
 use crate::address::{AddressRequest, lease, purge};
-use crate::db::{Durability, State as _, boot_id};
+use crate::db::{Durability, boot_id};
 use crate::rows;
-use crate::{ContainerRow, Store};
+use crate::sql::State as _;
+use crate::{ContainerRow, Store, definition};
 use rusqlite::{Connection, OptionalExtension as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use tare_model::address::IpNet;
 use tare_model::network::Network;
 use tare_model::{Error, Kind, Result};
-
-/// Bits of the IPv6 prefix that one root has for its networks.
-const ULA_BITS: u8 = 48;
-
-/// Key of that prefix among the settings.
-const ULA: &str = "ipv6-prefix";
 
 impl Store {
     /// Finds a network by name, id, or unambiguous beginning of an id.
@@ -38,7 +33,7 @@ impl Store {
     /// # Errors
     /// State that cannot be read.
     pub fn networks(&self) -> Result<Vec<Network>> {
-        self.read(all)
+        self.read(definition::all)
     }
 
     /// Defines a network, durably. `define` gets all networks that are there and this root's IPv6 prefix (a random one of
@@ -48,8 +43,8 @@ impl Store {
     /// What `define` says; `Kind::AlreadyExists` if its name or its device's name is taken.
     pub fn create_network(&self, define: impl FnOnce(&[Network], IpNet) -> Result<Network>) -> Result<Network> {
         self.write(Durability::Durable, |tx| {
-            let others = all(tx)?;
-            let network = define(&others, ula(tx)?)?;
+            let others = definition::all(tx)?;
+            let network = define(&others, definition::ula(tx)?)?;
             let taken =
                 |what: String| Err(Error::new(Kind::AlreadyExists, "create network", &network.name).because(what));
             if others.iter().any(|o| o.name == network.name || o.id == network.id) {
@@ -59,7 +54,7 @@ impl Store {
                 let device = network.device.as_deref().unwrap_or_default();
                 return taken(format!("network {} has a bridge named \"{device}\"", other.name));
             }
-            insert(tx, &network)?;
+            definition::insert(tx, &network)?;
             Ok(network)
         })
     }
@@ -74,12 +69,12 @@ impl Store {
         define: impl FnOnce(&[Network], IpNet) -> Result<Network>,
     ) -> Result<Network> {
         self.write(Durability::Durable, |tx| {
-            let others = all(tx)?;
+            let others = definition::all(tx)?;
             if let Some(there) = others.iter().find(|o| o.name == name) {
                 return Ok(there.clone());
             }
-            let network = define(&others, ula(tx)?)?;
-            insert(tx, &network)?;
+            let network = define(&others, definition::ula(tx)?)?;
+            definition::insert(tx, &network)?;
             Ok(network)
         })
     }
@@ -160,50 +155,11 @@ pub(crate) fn require(db: &Connection, id: &str) -> Result<()> {
     there.ok_or_else(|| missing(rows::short(id)))
 }
 
-pub(crate) fn insert(tx: &Connection, network: &Network) -> Result<()> {
-    let definition = serde_json::to_string(network)
-        .map_err(|e| Error::new(Kind::Invalid, "store network", &network.name).because(e))?;
-    tx.execute(
-        "INSERT INTO networks (id, name, definition) VALUES (?, ?, ?)",
-        (&network.id, &network.name, definition),
-    )
-    .state("write")?;
-    Ok(())
-}
-
-/// This root's IPv6 prefix; made at the first question.
-pub(crate) fn ula(tx: &Connection) -> Result<IpNet> {
-    let known: Option<String> =
-        tx.query_row("SELECT value FROM settings WHERE key = ?", [ULA], |row| row.get(0)).optional().state("read")?;
-    if let Some(known) = known.and_then(|text| text.parse().ok()) {
-        return Ok(known);
-    }
-    // RFC 4193, 3.1: fd, 40 random bits, 16 bits of subnets.
-    let mut octets = [0; 16];
-    octets[0] = 0xfd;
-    rustix::rand::getrandom(&mut octets[1..6], rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::io("read random bytes", "", e))?;
-    let prefix = IpNet::new(Ipv6Addr::from(octets).into(), ULA_BITS).expect("48 is no more than 128");
-    tx.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (ULA, prefix.to_string()))
-        .state("write")?;
-    Ok(prefix)
-}
-
-fn all(db: &Connection) -> Result<Vec<Network>> {
-    let mut rows = db.prepare("SELECT definition FROM networks ORDER BY name").state("read")?;
-    let texts: Vec<String> = rows.query_map([], |row| row.get(0)).and_then(Iterator::collect).state("read")?;
-    texts.iter().map(|text| defined(text)).collect()
-}
-
-fn defined(text: &str) -> Result<Network> {
-    serde_json::from_str(text).map_err(|e| Error::new(Kind::Corrupt, "read network", "state.db").because(e))
-}
-
 fn find(db: &Connection, name_or_id: &str) -> Result<Network> {
     let exact = "SELECT definition FROM networks WHERE id = ?1 OR name = ?1 ORDER BY name = ?1 DESC LIMIT 1";
     let found: Option<String> = db.query_row(exact, [name_or_id], |row| row.get(0)).optional().state("read")?;
     if let Some(text) = found {
-        return defined(&text);
+        return definition::read(&text);
     }
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if name_or_id.is_empty() || name_or_id.len() >= 64 || !name_or_id.bytes().all(hex) {
@@ -215,7 +171,7 @@ fn find(db: &Connection, name_or_id: &str) -> Result<Network> {
     let found: Vec<String> =
         rows.query_map([name_or_id], |row| row.get(0)).and_then(Iterator::collect).state("read")?;
     match &found[..] {
-        [one] => defined(one),
+        [one] => definition::read(one),
         [] => Err(missing(name_or_id)),
         _ => Err(Error::new(Kind::Invalid, "find network", name_or_id)
             .because("several networks' ids begin so")

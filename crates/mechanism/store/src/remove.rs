@@ -1,7 +1,7 @@
 //! `rmi`.
 
-use crate::db::State as _;
 use crate::image::{Rows, key, resolve, users};
+use crate::sql::State as _;
 use crate::{ContainerRow, Durability, Store};
 use rusqlite::Connection;
 use tare_model::{Digest, Error, Kind, Reference, Result};

@@ -1,7 +1,7 @@
 //! What the parts of the store read of each other's tables: at the bottom, so that containers, images, layers, volumes and
 //! addresses need not know one another. Nothing here writes.
 
-use crate::db::State as _;
+use crate::sql::State as _;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::{BTreeMap, HashSet};
 use tare_model::{Digest, Error, Kind, Result};

@@ -1,7 +1,8 @@
 //! Volumes: directories with a row.
 
-use crate::db::{Durability, State as _};
+use crate::db::Durability;
 use crate::rows::{self, labels_of, labels_text};
+use crate::sql::State as _;
 use crate::{ContainerRow, Store};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //! docker does: the stub would hold back what it takes for local. Servers given for one container are asked from its own
 //! namespace, as if it asked them itself: they may be on its networks only.
 
-use crate::files::{STUB_RESOLVER_UPSTREAMS, lists_stub_only};
+use crate::resolvers::{STUB_RESOLVER_UPSTREAMS, lists_stub_only};
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -120,7 +120,7 @@ fn stamp(path: &Path) -> Stamp {
 /// The servers of a resolv.conf, those with a scope (`fe80::1%eth0`) included.
 fn servers(text: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
-    for word in crate::files::name_servers(text) {
+    for word in crate::resolvers::name_servers(text) {
         let (address, device) = word.split_once('%').map_or((word, None), |(a, d)| (a, Some(d)));
         let server = match (address.parse(), device) {
             (Ok(IpAddr::V6(v6)), Some(device)) => {

@@ -33,7 +33,9 @@ pub(in crate::verb) fn main(args: RmArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     let removal = if args.with_containers { NetworkRemoval::WithContainers } else { NetworkRemoval::IfUnused };
     let remove = |name: &str| match builtin::named(name) {
-        Some(_) => Err(Error::new(Kind::Invalid, "remove network", name).because("it is a mode of containers, no network")),
+        Some(_) => {
+            Err(Error::new(Kind::Invalid, "remove network", name).because("it is a mode of containers, no network"))
+        }
         None => engine.network_remove(name, removal),
     };
     each(&context.verb, &args.networks, |name| match remove(name) {
