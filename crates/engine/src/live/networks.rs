@@ -8,6 +8,7 @@ use crate::request::Attachment;
 use crate::supervise::control::{Connect, Request, Shape};
 use tare_model::network::{Driver, Network, Subnet};
 use tare_model::{Error, Kind, Result};
+use tare_network::EndpointPlan;
 
 const CONNECT: &str = "connect to network";
 const DISCONNECT: &str = "disconnect from network";
@@ -141,7 +142,7 @@ impl Engine {
         let shape = network::Shape::of(&places);
         let route = |place: Option<usize>, subnet: fn(&Network) -> Option<&Subnet>| {
             let network = places[place?].1;
-            Some((network.id.clone(), subnet(network)?.gateway?))
+            Some((network.id.clone(), EndpointPlan::way_out(network, subnet(network)?)?))
         };
         Ok(Shape {
             routes: route(shape.v4, Network::v4).into_iter().chain(route(shape.v6, Network::v6)).collect(),

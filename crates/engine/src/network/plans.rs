@@ -79,7 +79,8 @@ impl Engine {
             // It may have been made without one of the network's families.
             let has = |v4: bool| if v4 { lease.v4.is_some() } else { lease.v6.is_some() };
             let leads = |s: &&Subnet| has(s.net.is_ipv4()) && shape.leads_out(i, s.net.is_ipv4());
-            plan.gateways = network.subnets.iter().filter(leads).filter_map(|s| s.gateway).collect();
+            plan.gateways =
+                network.subnets.iter().filter(leads).filter_map(|s| EndpointPlan::way_out(network, s)).collect();
             if shape.carrier == Some(i) {
                 plan.ports = ports.to_vec();
             }

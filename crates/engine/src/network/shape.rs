@@ -3,6 +3,7 @@
 use super::options;
 use crate::request::Attachment;
 use tare_model::network::{Driver, Network};
+use tare_network::EndpointPlan;
 
 /// Which of a container's networks, by their place in the list, does what only one can do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,8 +23,8 @@ impl Shape {
     pub(crate) fn of(places: &[(&Attachment, &Network)]) -> Shape {
         let outside = |n: &Network, v4: bool| {
             let subnet = if v4 { n.v4() } else { n.v6() };
-            let gateway = subnet.is_some_and(|s| s.gateway.is_some());
-            gateway && !n.internal && !options::no_default_route(&n.options)
+            let way_out = subnet.and_then(|s| EndpointPlan::way_out(n, s));
+            way_out.is_some() && !options::no_default_route(&n.options)
         };
         let best = |fits: &dyn Fn(&Network) -> bool| {
             let fitting = places.iter().enumerate().filter(|(_, (_, network))| fits(network));
@@ -60,6 +61,9 @@ mod tests {
         let v4 = network("b", &["10.2.0.0/24"]);
         let internal = Network { internal: true, ..network("c", &["10.3.0.0/24", "fd00:3::/64"]) };
         let macvlan = Network { driver: Driver::Macvlan, device: None, ..network("d", &["10.4.0.0/24"]) };
+        let mut routed = Network { driver: Driver::Ipvlan, mode: Some("l3".into()), ..macvlan.clone() };
+        routed.parent = Some("lan0".into());
+        routed.subnets[0].gateway = None;
         let mut aside = network("e", &["10.5.0.0/24", "fd00:5::/64"]);
         aside.options.insert("no_default_route".into(), "true".into());
         assert_eq!(shape(&[(0, &both), (0, &v4)]), (Some(0), Some(0), Some(0)));
@@ -70,6 +74,7 @@ mod tests {
         assert_eq!(shape(&[(0, &internal)]), (None, None, None));
         assert_eq!(shape(&[(0, &macvlan), (0, &internal)]), (Some(0), None, None));
         assert_eq!(shape(&[(0, &macvlan), (0, &both)]), (Some(0), Some(1), Some(1)));
+        assert_eq!(shape(&[(0, &routed), (0, &v4)]), (Some(0), None, Some(1)));
         assert_eq!(shape(&[(5, &aside), (0, &v4)]), (Some(1), None, Some(1)));
         assert_eq!(shape(&[(0, &aside)]), (None, None, Some(0)));
         assert_eq!(shape(&[]), (None, None, None));

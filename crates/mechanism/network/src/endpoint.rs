@@ -5,7 +5,7 @@ use crate::{IpvlanMode, LentDevice, MacvlanMode, PortMapping, Rate, Site};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tare_model::address::{IpNet, MacAddress};
-use tare_model::network::{Driver, Network, Route};
+use tare_model::network::{Driver, Network, Route, Subnet};
 use tare_model::{Error, Kind, Result};
 
 /// What [`Host::connect`](crate::Host::connect) brings about in the host and in the container's namespace.
@@ -88,7 +88,7 @@ impl EndpointPlan {
     pub fn of(site: &Site, network: &Network, token: u64, addresses: &[IpAddr]) -> Result<EndpointPlan> {
         let invalid = || Error::new(Kind::Invalid, "plan endpoint", &network.name);
         let mut nets = Vec::new();
-        let mut gateways = Vec::new();
+        let mut gateways: Vec<IpAddr> = Vec::new();
         for address in addresses {
             let subnet = network
                 .subnets
@@ -96,15 +96,9 @@ impl EndpointPlan {
                 .find(|s| s.net.contains(*address))
                 .ok_or_else(|| invalid().because(format_args!("{address} belongs to none of its subnets")))?;
             nets.extend(IpNet::new(*address, subnet.net.prefix()));
-            gateways.extend(subnet.gateway);
+            gateways.extend(EndpointPlan::way_out(network, subnet));
         }
         let kind = kind(network)?;
-        if matches!(&kind, EndpointKind::Ipvlan { mode, .. } if mode.routes()) {
-            let any =
-                |net: &IpNet| if net.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            gateways = nets.iter().map(any).collect();
-        }
-        gateways.retain(|_| !network.internal);
         // Of the other kinds the device below decides.
         let own_mac = match kind {
             EndpointKind::Bridge { .. } => true,
@@ -127,6 +121,16 @@ impl EndpointPlan {
             rate: Rate::default(),
             lent: None,
         })
+    }
+
+    /// Where the default route of containers on this subnet of `network` leads, if it leads anywhere: the gateway, or the
+    /// unspecified address for the device itself.
+    pub fn way_out(network: &Network, subnet: &Subnet) -> Option<IpAddr> {
+        // The other side of such a device is the host's device, which answers for no address.
+        let direct = matches!(kind(network), Ok(EndpointKind::Ipvlan { mode, .. }) if mode.routes());
+        let any = if subnet.net.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let way = if direct { Some(any) } else { subnet.gateway };
+        way.filter(|_| !network.internal)
     }
 
     /// What is there once the plan is applied.
