@@ -142,9 +142,11 @@ fn both_families_are_there_without_being_asked_for() {
     net.ok(&["network", "create", "red"]);
     net.ok(&["network", "create", "blue"]);
     net.ok(&["network", "create", "--ipv6=false", "four"]);
+    net.ok(&["network", "create", "--ipv4=false", "six"]);
     net.peer("one", &[]);
     net.peer("two", &["--network", "red"]);
     net.peer("three", &["--network", "four"]);
+    net.peer("sixth", &["--network", "six"]);
     let mut prefixes = Vec::new();
     for (name, network) in [("one", "bridge"), ("two", "red")] {
         let (_, six) = subnets(&net, network);
@@ -168,8 +170,12 @@ fn both_families_are_there_without_being_asked_for() {
     assert_ne!(prefixes[1], prefixes[2]);
     assert_eq!(subnets(&net, "four").1, "");
     assert_eq!(net.ok(&["exec", "three", "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"]), "");
+    // One family alone is a way out as well.
+    assert_eq!(subnets(&net, "six").0, "");
+    assert_eq!(net.ok(&["exec", "sixth", "ip", "-4", "-o", "addr", "show", "dev", "eth0"]), "");
+    net.ok(&["exec", "sixth", "ping", "-c", "1", "-W", "1", "2001:db8::2"]);
     // Made once: the same after everything is gone.
-    net.ok(&["rm", "-f", "one", "two", "three"]);
+    net.ok(&["rm", "-f", "one", "two", "three", "sixth"]);
     assert_eq!(net.settled(), "");
     net.peer("one", &[]);
     assert_eq!(subnets(&net, "bridge").1, prefixes[0]);
