@@ -2,7 +2,7 @@
 
 use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
 use crate::network::Release;
-use crate::record::{Record, open_process};
+use crate::record::open_process;
 use crate::request::{NamespaceMode, RemoveOptions};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, signal};
@@ -149,14 +149,13 @@ impl Engine {
     /// # Errors
     /// What the kernel refuses; nothing is recorded then.
     pub fn update(&self, name: &str, limits: &LinuxResources) -> Result<Vec<String>> {
-        let (row, mut record) = self.find(name)?;
-        let view = self.observe(&row)?;
-        let merged = merge(&record.request.limits, limits);
-        if matches!(view.state, State::Running | State::Paused) {
-            self.group(&view.cgroup)?.update(limits).during("update container", name)?;
+        let mut target = self.target(name, "update container")?;
+        let merged = merge(&target.record.request.limits, limits);
+        if let Some(status) = &target.status {
+            self.group(&status.cgroup)?.update(limits).during("update container", name)?;
         }
-        record.request.limits = merged;
-        self.write_record(&record)?;
+        target.record.request.limits = merged;
+        target.write_record()?;
         Ok(Vec::new())
     }
 
@@ -165,13 +164,16 @@ impl Engine {
     /// # Errors
     /// `Kind::AlreadyExists`, `Kind::Invalid`.
     pub fn rename(&self, name: &str, new: &str) -> Result<()> {
-        let (row, mut record) = self.find(name)?;
-        self.store.rename_container(&row.id, new)?;
-        record.request.name = Some(new.to_owned());
-        for lease in &record.leases {
-            self.names_file(&lease.network).rename(&row.id, new)?;
+        let mut target = self.target(name, "rename container")?;
+        self.store.rename_container(&target.record.id, new)?;
+        target.change.half_done();
+        target.record.request.name = Some(new.to_owned());
+        for lease in &target.record.leases {
+            self.names_file(&lease.network).rename(&target.record.id, new)?;
         }
-        self.write_record(&record)
+        target.write_record()?;
+        target.change.whole();
+        Ok(())
     }
 
     /// Removes a container and everything of it.
@@ -307,11 +309,6 @@ impl Engine {
             Ok(group) if group.is_frozen().unwrap_or(false) => group.thaw(),
             _ => Ok(()),
         }
-    }
-
-    fn write_record(&self, record: &Record) -> Result<()> {
-        let dirs = self.dirs(&record.id);
-        crate::record::write_json(&dirs.state, "config.json", record, crate::record::Durable::Yes)
     }
 
     /// A connection that will hear of the end; none if it is over already.

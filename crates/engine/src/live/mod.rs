@@ -13,7 +13,7 @@ use crate::view::{Container, State};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tare_model::{Error, Kind, Result};
-use tare_network::Host;
+use tare_network::{EndpointKind, Host};
 
 impl Engine {
     /// Makes anew whatever of the networks of running containers is missing in the kernel: bridges, rules, published ports.
@@ -57,7 +57,9 @@ impl Engine {
         }
         // Nobody may remove a bridge meanwhile. And of hundreds that see the same flush one after another looks, so that
         // all but the first find the common part as it should be.
-        let _lock = self.network_lock(FlockOperation::LockShared)?;
+        let bridged = status.endpoints.iter().filter(|e| matches!(e.kind, EndpointKind::Bridge { .. }));
+        let shared = FlockOperation::LockShared;
+        let _kept = bridged.map(|e| self.bridge_lock(&e.network, shared)).collect::<Result<Vec<_>>>()?;
         let _turn = self.restore_lock()?;
         let mut host = Host::open()?;
         let mut missing = 0;

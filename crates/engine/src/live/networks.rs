@@ -167,6 +167,10 @@ impl Engine {
         for id in self.store.container(&target.record.id)?.networks.iter().filter(|id| !named(id)) {
             self.store.leave_network(&target.record.id, id)?;
         }
-        Ok(())
+        // A name that was changed may not have reached all who answer it.
+        for lease in &target.record.leases {
+            self.names_file(&lease.network).rename(&target.record.id, target.record.name())?;
+        }
+        self.agree_on_ports(target)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::target::{Target, strange};
 use crate::Engine;
-use crate::network::{Shape, port_views, wishes};
+use crate::network::{Shape, port_views, requests, wishes};
 use crate::request::PortRequest;
 use crate::supervise::control::{Done, Request};
 use crate::view::Port;
@@ -26,15 +26,52 @@ impl Engine {
         let mut published = Vec::new();
         if target.status.is_some() {
             let wishes = self.wishes_of(&target, ports)?;
-            let request = Request::Publish { ports: wishes.clone() };
-            let done = self.ask(&target.record.id, &request).map_err(|e| self.name_publisher(e, &wishes))?;
-            let Done::Ports(done) = done else { return Err(strange(target.record.name())) };
-            published = port_views(&done);
+            target.change.half_done();
+            published = match self.ask(&target.record.id, &Request::Publish { ports: wishes.clone() }) {
+                Ok(Done::Ports(done)) => done,
+                Ok(_) => return Err(strange(target.record.name())),
+                // It may still act.
+                Err(e) if e.kind() == Kind::Unavailable => return Err(e),
+                Err(e) => {
+                    target.change.whole();
+                    return Err(self.name_publisher(e, &wishes));
+                }
+            };
         }
-        self.fault("published-live")?;
         target.record.request.ports.extend_from_slice(ports);
-        target.write_record()?;
-        Ok(published)
+        if let Err(e) = self.fault("published-live").and_then(|()| target.write_record()) {
+            // Why it failed is what is to be told. What cannot be undone now is undone by the next one to look.
+            if published.is_empty() || self.ask(&target.record.id, &Request::Withdraw { ports: published }).is_ok() {
+                target.change.whole();
+            }
+            return Err(e);
+        }
+        target.change.whole();
+        Ok(port_views(&published))
+    }
+
+    /// Makes the ports in force and the description say the same again, after somebody was killed between the two: a
+    /// port that one of them lacks is none.
+    pub(super) fn agree_on_ports(&self, target: &mut Target) -> Result<()> {
+        let Some(status) = &target.status else { return Ok(()) };
+        let live: Vec<PortMapping> = status.ports.iter().map(crate::network::port_mapping).collect();
+        let asked = requests(&target.record)?;
+        let Agreement { unasked, unmet } = Agreement::of(&asked, &live);
+        if !unasked.is_empty() {
+            match self.ask(&target.record.id, &Request::Withdraw { ports: unasked }) {
+                // It has ended, and its ports with it.
+                Err(e) if e.kind() == Kind::State => {}
+                done => drop(done?),
+            }
+        }
+        if unmet.is_empty() {
+            return Ok(());
+        }
+        let left = asked.into_iter().enumerate().filter(|(i, _)| !unmet.contains(i)).map(|(_, r)| r);
+        // What remains of the image's ports has to be named from now on.
+        target.record.request.ports = left.collect();
+        target.record.request.publish_all = false;
+        target.write_record()
     }
 
     /// With the addresses that the network or the configuration names where a request names none.
@@ -73,6 +110,7 @@ impl Engine {
         let gone: Vec<_> = live.iter().copied().filter(|p| ports.iter().any(|w| means(w, p))).collect();
         let mut withdrawn = Vec::new();
         if !gone.is_empty() {
+            target.change.half_done();
             match self.ask(&target.record.id, &Request::Withdraw { ports: gone.clone() }) {
                 Ok(Done::Ports(done)) => withdrawn = done,
                 Ok(_) => return Err(strange(target.record.name())),
@@ -84,6 +122,7 @@ impl Engine {
         self.fault("withdrawn-live")?;
         forget(&mut target, ports, &live, &gone);
         target.write_record()?;
+        target.change.whole();
         Ok(port_views(&withdrawn))
     }
 }
@@ -120,12 +159,39 @@ fn forget(target: &mut Target, ports: &[PortRequest], live: &[PortMapping], gone
     });
 }
 
-/// Whether a request means this mapping.
+/// Whether a request means this mapping. The unspecified address means all addresses as well.
 fn means(request: &PortRequest, port: &PortMapping) -> bool {
     request.container_port == port.container_port
         && request.transport == port.transport
         && request.host_ports.is_none_or(|(first, last)| (first..=last).contains(&port.host_port))
-        && (request.host_ip.is_none() || request.host_ip.filter(|ip| !ip.is_unspecified()) == port.host_ip)
+        && request.host_ip.is_none_or(|ip| port.host_ip.map_or(ip.is_unspecified(), |at| at == ip))
+}
+
+/// What requests and ports in force do not have in common.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Agreement {
+    /// In force, and asked for by nobody.
+    unasked: Vec<PortMapping>,
+    /// Asked for, by the place in the list, and not in force.
+    unmet: Vec<usize>,
+}
+
+impl Agreement {
+    /// Each port is given to the request that leaves the least choice; a request has one at each address of the host.
+    fn of(requests: &[PortRequest], live: &[PortMapping]) -> Agreement {
+        let choice = |r: &PortRequest| r.host_ports.map_or(usize::MAX, |(first, last)| usize::from(last - first));
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|i| (choice(&requests[*i]), requests[*i].host_ip.is_none()));
+        let mut met: Vec<Vec<Option<std::net::IpAddr>>> = vec![Vec::new(); requests.len()];
+        let mut unasked = Vec::new();
+        for port in live {
+            match order.iter().find(|i| means(&requests[**i], port) && !met[**i].contains(&port.host_ip)) {
+                Some(i) => met[*i].push(port.host_ip),
+                None => unasked.push(*port),
+            }
+        }
+        Agreement { unasked, unmet: (0..requests.len()).filter(|i| met[*i].is_empty()).collect() }
+    }
 }
 
 /// Whether what is withdrawn includes all that another request asks for.
@@ -175,7 +241,27 @@ mod tests {
         assert!(!means(&at, &mapping(8080, 80)));
         at.host_ip = Some([0, 0, 0, 0].into());
         assert!(means(&at, &mapping(8080, 80)));
+        assert!(means(&at, &PortMapping { host_ip: at.host_ip, ..mapping(8080, 80) }), "by the words it was asked for");
         assert!(!means(&PortRequest { transport: Transport::Udp, ..request(None, 80) }, &mapping(8080, 80)));
+    }
+
+    #[test]
+    fn what_only_one_side_knows_is_found() {
+        let of = |requests: &[PortRequest], live: &[PortMapping]| {
+            let Agreement { unasked, unmet } = Agreement::of(requests, live);
+            (unasked, unmet)
+        };
+        let asked = [request(None, 80), request(Some((8080, 8080)), 80), request(Some((9000, 9001)), 81)];
+        let live = [mapping(8080, 80), mapping(49152, 80), mapping(9001, 81)];
+        assert_eq!(of(&asked, &live), (vec![], vec![]));
+        // The last to come was not yet written down.
+        assert_eq!(of(&asked, &[&live[..], &[mapping(49153, 80)]].concat()), (vec![mapping(49153, 80)], vec![]));
+        assert_eq!(of(&asked, &live[1..]), (vec![], vec![1]));
+        assert_eq!(of(&asked[..1], &live), (vec![mapping(49152, 80), mapping(9001, 81)], vec![]));
+        // One request at several addresses of the host.
+        let at = |ip: &str| PortMapping { host_ip: Some(ip.parse().unwrap()), ..mapping(8080, 80) };
+        assert_eq!(of(&asked[1..2], &[at("127.0.0.1"), at("::1")]), (vec![], vec![]));
+        assert_eq!(of(&[], &[]), (vec![], vec![]));
     }
 
     #[test]

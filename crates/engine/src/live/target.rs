@@ -18,19 +18,19 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The right to change a container, and how it was found.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) change: Change,
-    pub(super) dirs: Dirs,
-    pub(super) record: Record,
+pub(crate) struct Target {
+    pub(crate) change: Change,
+    pub(crate) dirs: Dirs,
+    pub(crate) record: Record,
     /// What it has in the kernel, if it runs.
-    pub(super) status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// Nobody can start it meanwhile, if it does not run.
     lock: Option<OwnedFd>,
 }
 
 impl Engine {
-    /// Takes a container to be changed. Brings to its end what somebody else left half done.
-    pub(super) fn target(&self, container: &str, operation: &'static str) -> Result<Target> {
+    /// Takes a container whose description is to be changed: nobody else changes, starts or stops it meanwhile. Brings to its end what somebody else left half done.
+    pub(crate) fn target(&self, container: &str, operation: &'static str) -> Result<Target> {
         let row = self.store.container(container)?;
         let dirs = self.dirs(&row.id);
         let change = Change::begin(&dirs)?;
@@ -95,7 +95,7 @@ impl Target {
     }
 
     /// Writes the changed description. Durable.
-    pub(super) fn write_record(&self) -> Result<()> {
+    pub(crate) fn write_record(&self) -> Result<()> {
         write_json(&self.dirs.state, "config.json", &self.record, Durable::Yes)
     }
 }

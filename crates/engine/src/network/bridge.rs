@@ -26,14 +26,8 @@ pub(crate) enum Release {
 }
 
 impl Engine {
-    /// Keeps whoever connects apart from whoever removes the last of a network.
-    pub(crate) fn network_lock(&self, how: FlockOperation) -> Result<Option<OwnedFd>> {
-        record::make_private(&self.config.run)?;
-        lock(&self.config.run.join("network.lock"), how)
-    }
-
-    /// The same for one network (its id).
-    fn bridge_lock(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    /// Keeps whoever connects to a network (its id) apart from whoever removes the last of it.
+    pub(crate) fn bridge_lock(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
         let dir = self.network_dir(id);
         record::make_private(&dir)?;
         lock(&dir.join("lock"), how)
@@ -60,10 +54,8 @@ impl Engine {
         record: &Record,
         status: &mut Status,
     ) -> Result<()> {
-        // Each network's lock before the common one: whoever removes a bridge has the one, and waits for the other.
         let bridged = plans.endpoints.iter().filter(|p| matches!(p.kind, EndpointKind::Bridge { .. }));
         let _wanted = bridged.map(|p| self.want_network(&p.network)).collect::<Result<Vec<_>>>()?;
-        let _lock = self.network_lock(FlockOperation::LockShared)?;
         let mut host = Host::open()?;
         let mut bridges = plans.bridges.iter();
         for (i, plan) in plans.endpoints.iter().enumerate() {
@@ -172,8 +164,11 @@ impl Engine {
                 return Ok(());
             }
         }
-        let _root = self.network_lock(FlockOperation::LockExclusive)?;
-        Host::open()?.remove_bridge_if_unused(&plan.table, &plan.bridge, plan.parent.as_deref()).map(drop)
+        let mut host = Host::open()?;
+        host.set_bridge_aside_if_unused(&plan.table, &plan.bridge, plan.parent.as_deref())?;
+        // The kernel takes its time for the rest, and nobody has to wait for that.
+        drop(lock);
+        host.delete_aside(&plan.bridge)
     }
 }
 

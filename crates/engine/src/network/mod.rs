@@ -6,11 +6,11 @@
 //! Network + Lease         ── plans  ──► EndpointPlan, BridgePlan           at each start; then connected
 //! ```
 //!
-//! Locks below the run directory, taken in this order:
+//! Locks below the run directory, taken in this order. None is common to all networks: whoever removes one keeps nobody
+//! else waiting.
 //!
 //! ```text
 //! networks/<id>/lock       shared: connects to this network. Exclusive: removes its bridge
-//! network.lock             shared: connects. Exclusive: removes a network from the kernel
 //! networks/<id>            exclusive: replaces networks/<id>/names
 //! ```
 
@@ -30,7 +30,7 @@ mod verbs;
 
 pub(crate) use bridge::Release;
 pub(crate) use places::{Place, address_requests, lease_of};
-pub(crate) use ports::{check as check_ports, port_mapping, port_views, wishes};
+pub(crate) use ports::{check as check_ports, port_mapping, port_views, requests, wishes};
 pub(crate) use shape::Shape;
 pub use verbs::NetworkRemoval;
 

@@ -78,7 +78,7 @@ pub(crate) fn check(network: &NetworkMode, ports: &[PortRequest], places: &[supe
 }
 
 /// The ports asked for, and with `publish_all` those that are exposed beside.
-fn requests(record: &Record) -> Result<Vec<PortRequest>> {
+pub(crate) fn requests(record: &Record) -> Result<Vec<PortRequest>> {
     let mut requests = record.request.ports.clone();
     if record.request.publish_all && record.request.network == NetworkMode::Bridge {
         let exposed = record.defaults.exposed_ports.keys().chain(&record.request.expose);

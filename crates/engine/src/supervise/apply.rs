@@ -7,7 +7,7 @@ use super::control::{Connect, Live, Shape};
 use crate::record::{Dirs, Status};
 use crate::{Engine, network};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::{Endpoint, EndpointKind, Host, PortMapping, PortWish, reserve_ports};
 
@@ -18,8 +18,6 @@ struct Scene {
     host: Host,
     /// The container's.
     netns: OwnedFd,
-    /// Keeps away who would remove a bridge.
-    _lock: Option<OwnedFd>,
 }
 
 impl Engine {
@@ -39,8 +37,7 @@ impl Live<'_> {
         // The supervisor is its parent: the number is its own until it is reaped.
         let netns = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| Error::io("open", path, e).with_kind(Kind::State))?;
-        let lock = self.engine.network_lock(FlockOperation::LockShared)?;
-        Ok(Scene { dirs, status, host: Host::open()?, netns, _lock: lock })
+        Ok(Scene { dirs, status, host: Host::open()?, netns })
     }
 
     /// Whether there is something in the host's firewall for this container.
@@ -61,6 +58,7 @@ impl Live<'_> {
                 .because("it is connected already"));
         }
         let before = Shape::of(&scene.status);
+        // Keeps away who would remove the bridge.
         let _wanted = self.engine.want_network(&plan.network)?;
         if let Some(bridge) = &wanted.bridge {
             scene.host.ensure_bridge(bridge)?;
@@ -88,7 +86,9 @@ impl Live<'_> {
         if plan.lent.is_some() {
             self.namespace = Some(scene.netns.try_clone().during("duplicate", "network namespace")?);
         }
-        let rest = self.engine.fault("connected").and_then(|()| scene.take_shape(&wanted.then)).and_then(|()| {
+        // Known only now: the number that a lent device has inside, whatever it is called later.
+        let known = scene.write().and_then(|()| self.engine.fault("connected"));
+        let rest = known.and_then(|()| scene.take_shape(&wanted.then)).and_then(|()| {
             let endpoint = scene.status.endpoints.last().ok_or_else(|| Error::new(Kind::NotFound, "connect", ""))?;
             self.engine.enter_name(endpoint, &self.id, &wanted.name, &wanted.aliases)?;
             scene.write()

@@ -71,11 +71,11 @@ pub struct Setting {
     pub now: String,
 }
 
-/// What [`Host::remove_bridge_if_unused`](crate::Host::remove_bridge_if_unused) found.
+/// What [`Host::set_bridge_aside_if_unused`](crate::Host::set_bridge_aside_if_unused) found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BridgeRemoval {
-    /// Bridge and rules are gone, or were not there.
+    /// Bridge and rules are gone, or were not there; of the bridge something may be left to be deleted.
     Removed,
     /// A device is still connected; nothing was changed.
     Used,

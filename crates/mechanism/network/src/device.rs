@@ -24,6 +24,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -96,6 +97,12 @@ pub(crate) struct PortBehaviour {
 }
 
 impl PortBehaviour {
+    /// Reads `IFLA_INFO_SLAVE_DATA` of a bridge's port.
+    fn parse(data: &[u8]) -> PortBehaviour {
+        let is_on = |kind| find(data, kind).and_then(<[u8]>::first) == Some(&1);
+        PortBehaviour { hairpin: is_on(IFLA_BRPORT_MODE), isolated: is_on(IFLA_BRPORT_ISOLATED) }
+    }
+
     pub(crate) fn is_usual(self) -> bool {
         self == PortBehaviour::default()
     }
@@ -226,9 +233,36 @@ impl Batch {
         });
     }
 
+    /// Sets a device down, which takes its routes away, and gives it another name. (A device that is up could not be
+    /// renamed before 6.2.)
+    pub(crate) fn set_aside(&mut self, index: u32, name: &str, aside: &str) {
+        let header = link_header(Device::Index(index), 0, IFF_UP);
+        let step = "set down device";
+        self.add(&Request { kind: RTM_NEWLINK, flags: 0, header: &header, step, object: name, fine: &[] }, |_| {});
+        self.change_link(index, 0, "rename device", name, &[], |a| a.string(IFLA_IFNAME, aside));
+    }
+
+    /// Sets a device down.
+    pub(crate) fn set_down(&mut self, index: u32, name: &str) {
+        let header = link_header(Device::Index(index), 0, IFF_UP);
+        let step = "set down device";
+        let fine = &[Errno::NODEV];
+        self.add(&Request { kind: RTM_NEWLINK, flags: 0, header: &header, step, object: name, fine }, |_| {});
+    }
+
+    /// Leaves a note on a device, which `ip link` shows as its alias.
+    pub(crate) fn note(&mut self, index: u32, name: &str, note: &str) {
+        self.change_link(index, 0, "describe device", name, &[], |a| a.bytes(IFLA_IFALIAS, note.as_bytes()));
+    }
+
     /// Makes a device a port of the bridge `master`, and sets it up.
     pub(crate) fn enslave(&mut self, index: u32, name: &str, master: u32) {
         self.change_link(index, IFF_UP, "make device a port of the bridge", name, &[], |a| a.u32(IFLA_MASTER, master));
+    }
+
+    /// Takes a device off the bridge that it is a port of.
+    pub(crate) fn release(&mut self, index: u32, name: &str) {
+        self.change_link(index, 0, "take device off the bridge", name, &[], |a| a.u32(IFLA_MASTER, 0));
     }
 
     /// Asks for one device. Since 6.8 the kernel first finishes pending changes of its carrier (`rtnl_getlink` calls
@@ -279,6 +313,10 @@ pub(crate) struct Link {
     pub(crate) made_by: Option<String>,
     pub(crate) loopback: bool,
     pub(crate) mtu: u32,
+    /// What somebody has noted about it.
+    pub(crate) note: Option<String>,
+    /// How a bridge treats it, of which it is a port.
+    pub(crate) behaviour: Option<PortBehaviour>,
     pub(crate) counters: Option<Counters>,
 }
 
@@ -300,6 +338,8 @@ impl Link {
             made_by: None,
             loopback: flags & IFF_LOOPBACK != 0,
             mtu: 0,
+            note: None,
+            behaviour: None,
             counters: None,
         };
         for (kind, value) in message.attributes(16) {
@@ -309,7 +349,12 @@ impl Link {
                 IFLA_OPERSTATE => link.operational = value.first() == Some(&OPERATIONAL),
                 IFLA_MASTER => link.master = u32_of(value)?,
                 IFLA_LINK => link.peer = u32_of(value)?,
-                IFLA_LINKINFO => link.made_by = find(value, IFLA_INFO_KIND).and_then(text).map(str::to_owned),
+                IFLA_LINKINFO => {
+                    link.made_by = find(value, IFLA_INFO_KIND).and_then(text).map(str::to_owned);
+                    let port = find(value, IFLA_INFO_SLAVE_KIND).and_then(text) == Some("bridge");
+                    link.behaviour = find(value, IFLA_INFO_SLAVE_DATA).filter(|_| port).map(PortBehaviour::parse);
+                }
+                IFLA_IFALIAS => link.note = text(value).map(str::to_owned),
                 IFLA_STATS64 => link.counters = counters(value),
                 _ => {}
             }

@@ -5,6 +5,7 @@ use crate::channel::Channel;
 use crate::device::{Device, LOOPBACK, Link};
 use crate::nft::Depth;
 use crate::settle::Settled;
+use crate::site::aside_name;
 use crate::sysctl::{self, Families};
 use crate::{BridgePlan, BridgeRemoval, BridgeReport, Counters, Occupied, Policy, macvlan};
 use rustix::fd::BorrowedFd;
@@ -16,6 +17,8 @@ use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 
 const DEFAULT_MTU: u32 = 1500;
+/// Noted on a bridge whose parent device was set up for it. The device itself knows best: the note goes with it.
+const PARENT_WAS_DOWN: &str = "tare: the parent device was down";
 
 /// The network namespace of the thread that opened it, through netlink.
 ///
@@ -81,7 +84,7 @@ impl Host {
 
     /// Makes bridge, addresses and rules where missing; harmless when many processes do it at once.
     ///
-    /// The caller's lock need only keep it and [`Host::connect`] apart from [`Host::remove_bridge_if_unused`].
+    /// The caller's lock need only keep it and [`Host::connect`] apart from [`Host::set_bridge_aside_if_unused`].
     ///
     /// # Errors
     /// [`Kind::InUse`] before anything is made, for a subnet that overlaps a route of another device, and for a parent that
@@ -157,8 +160,11 @@ impl Host {
     /// on a bridge wants the network that is there.
     fn refuse_conflict(&mut self, plan: &BridgePlan, addresses: &[IpNet]) -> Result<()> {
         let taken = self.occupied(Some(&plan.bridge))?;
+        // A device that is down keeps the route to its own address.
+        let aside = aside_name(&plan.bridge);
         let conflict = |net: &IpNet| {
-            let other = |o: &&Occupied| o.network.prefix() > 0 && Some(&o.device) != plan.parent.as_ref();
+            let other =
+                |o: &&Occupied| o.network.prefix() > 0 && Some(&o.device) != plan.parent.as_ref() && o.device != aside;
             taken.iter().filter(other).find(|o| o.network.overlaps(*net))
         };
         let Some((net, other)) = addresses.iter().find_map(|net| Some((net.network(), conflict(net)?))) else {
@@ -192,6 +198,9 @@ impl Host {
 
     fn add_parent(&mut self, parent: &Link, bridge: &KnownBridge) -> Result<()> {
         let mut batch = self.route.batch();
+        if !parent.up && parent.master == 0 {
+            batch.note(bridge.index, &bridge.name, PARENT_WAS_DOWN);
+        }
         batch.enslave(parent.index, &parent.name, bridge.index);
         self.route.transact(&batch).map_err(|e| match e.errno().map(Errno::from_raw_os_error) {
             Some(Errno::OPNOTSUPP | Errno::INVAL) => {
@@ -203,27 +212,45 @@ impl Host {
         self.route.settle(Settled { devices: &[], wired: &[parent.index], addresses: &[] })
     }
 
-    /// Removes a network's bridge and rules unless a device is connected, its `parent` apart; with the last network's
-    /// rules the table.
+    /// Removes a network's rules and its bridge's name, addresses and routes, unless a device is connected, its `parent`
+    /// apart; with the last network's rules the table. What is left of the bridge is for [`Host::delete_aside`], which
+    /// takes its time: from here on the network can be made anew.
     ///
-    /// A container's device is connected until some 15 ms after its namespace's end. Blocks for some 60 ms where it
-    /// removes something.
-    pub fn remove_bridge_if_unused(
+    /// The caller keeps away whoever would connect to this network meanwhile. A container's device is connected until
+    /// some 15 ms after its namespace's end.
+    pub fn set_bridge_aside_if_unused(
         &mut self,
         table: &str,
         bridge: &str,
         parent: Option<&str>,
     ) -> Result<BridgeRemoval> {
-        let found = self.route.link(bridge)?;
-        if let Some(found) = &found
-            && self.route.links(Some(found.index))?.iter().any(|port| Some(port.name.as_str()) != parent)
-        {
+        let Some(found) = self.route.link(bridge)? else {
+            return self.nft.remove_network(table, bridge).map(|_| BridgeRemoval::Removed);
+        };
+        let ports = self.route.links(Some(found.index))?;
+        if ports.iter().any(|port| Some(port.name.as_str()) != parent) {
             return Ok(BridgeRemoval::Used);
         }
         self.bridges.retain(|known| known.name != bridge);
         let rules = self.nft.remove_network(table, bridge).map(drop);
-        let link = if found.is_some() { self.delete_link(bridge) } else { Ok(()) };
+        let aside = aside_name(bridge);
+        let mut batch = self.route.batch();
+        // Of one that was killed between the two.
+        batch.delete_link(&aside);
+        batch.set_aside(found.index, bridge, &aside);
+        for port in &ports {
+            if found.note.as_deref() == Some(PARENT_WAS_DOWN) {
+                batch.set_down(port.index, &port.name);
+            }
+            batch.release(port.index, &port.name);
+        }
+        let link = self.route.transact(&batch).map(drop);
         rules.and(link).map(|()| BridgeRemoval::Removed)
+    }
+
+    /// Deletes what [`Host::set_bridge_aside_if_unused`] has left; fine if there is nothing. Blocks for some 60 ms.
+    pub fn delete_aside(&mut self, bridge: &str) -> Result<()> {
+        self.delete_link(&aside_name(bridge))
     }
 
     /// Looks closely at the rules of these networks of one root and writes what is missing of them: after others deleted

@@ -35,6 +35,12 @@ pub(crate) const NEWSETELEM: u16 = SUBSYSTEM << 8 | 12;
 pub(crate) const GETSETELEM: u16 = SUBSYSTEM << 8 | 13;
 pub(crate) const DELSETELEM: u16 = SUBSYSTEM << 8 | 14;
 
+const NEWGEN: u16 = SUBSYSTEM << 8 | 15;
+const GETGEN: u16 = SUBSYSTEM << 8 | 16;
+const NFTA_GEN_ID: u16 = 1;
+/// In the message that begins a batch: the generation that it must meet.
+const NFNL_BATCH_GENID: u16 = 1;
+
 const NFPROTO_INET: u8 = 1;
 
 const NFTA_TABLE_NAME: u16 = 1;
@@ -234,10 +240,41 @@ impl Channel {
             // No table, or one without our maps.
             Err(e) if e.kind() == Kind::NotFound => {}
             Err(e) => return Err(e),
-            Ok(()) if self.has_networks(table)? => return Ok(false),
             Ok(()) => {}
         }
-        self.delete_table(table).map(|()| true)
+        self.delete_table_without_networks(table)
+    }
+
+    /// Deletes the table if no network is in it; whether it was. Others may be adding networks just now, or change tables
+    /// of their own: whatever was changed between the look and the deletion makes the kernel refuse that.
+    fn delete_table_without_networks(&mut self, table: &str) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            if self.has_networks(table)? {
+                return Ok(false);
+            }
+            let mut batch = self.batch();
+            batch.transaction_on(generation, |batch| batch.delete_table(table));
+            match self.transact(&batch) {
+                Err(e) if e.errno() == Some(Errno::RESTART.raw_os_error()) => {}
+                other => return other.map(|_| true),
+            }
+        }
+        // Whoever changes so much may be adding a network: the next to go removes the table.
+        Ok(false)
+    }
+
+    /// The number of changes so far, of all tables.
+    fn generation(&mut self) -> Result<Option<u32>> {
+        let mut batch = self.batch();
+        let step = "read nftables' generation";
+        batch.add(&Request { kind: GETGEN, flags: 0, header: &FOR_SUBSYSTEM, step, object: "", fine: &[] }, |_| {});
+        let answers = self.transact(&batch)?;
+        let number = |m: crate::message::Message<'_>| {
+            let id = m.attributes(4).find(|(kind, _)| *kind == NFTA_GEN_ID)?.1;
+            Some(u32::from_be_bytes(id.try_into().ok()?))
+        };
+        Ok(answers.messages().filter(|m| m.kind == NEWGEN).find_map(number))
     }
 
     fn has_networks(&mut self, table: &str) -> Result<bool> {
@@ -252,32 +289,37 @@ impl Channel {
             .messages()
             .any(|m| m.attributes(4).any(|(kind, list)| kind == NFTA_SET_ELEM_LIST_ELEMENTS && !list.is_empty())))
     }
-
-    /// Deletes a table with everything in it; fine if there is none.
-    pub(crate) fn delete_table(&mut self, table: &str) -> Result<()> {
-        let mut batch = self.batch();
-        batch.transaction(|batch| {
-            let request = Request {
-                kind: DELTABLE,
-                flags: 0,
-                header: &INET,
-                step: "delete nftables table",
-                object: table,
-                fine: &[Errno::NOENT],
-            };
-            batch.add(&request, |a| a.string(NFTA_TABLE_NAME, table));
-        });
-        self.transact(&batch).map(drop)
-    }
 }
 
 impl Batch {
     /// What `fill` adds is applied as a whole or not at all.
     pub(crate) fn transaction(&mut self, fill: impl FnOnce(&mut Batch)) {
-        self.add_unanswered(BATCH_BEGIN, crate::message::REQUEST, &FOR_SUBSYSTEM, |_| {});
+        self.transaction_on(None, fill);
+    }
+
+    /// The same, if nothing was changed since this generation: the kernel refuses with `ERESTART` otherwise.
+    fn transaction_on(&mut self, generation: Option<u32>, fill: impl FnOnce(&mut Batch)) {
+        self.add_unanswered(BATCH_BEGIN, crate::message::REQUEST, &FOR_SUBSYSTEM, |a| {
+            if let Some(generation) = generation {
+                a.be32(NFNL_BATCH_GENID, generation);
+            }
+        });
         fill(self);
         self.answer_last();
         self.add_unanswered(BATCH_END, crate::message::REQUEST, &FOR_SUBSYSTEM, |_| {});
+    }
+
+    /// Deletes a table with everything in it; fine if there is none.
+    fn delete_table(&mut self, table: &str) {
+        let request = Request {
+            kind: DELTABLE,
+            flags: 0,
+            header: &INET,
+            step: "delete nftables table",
+            object: table,
+            fine: &[Errno::NOENT],
+        };
+        self.add(&request, |a| a.string(NFTA_TABLE_NAME, table));
     }
 
     fn write(&mut self, table: &str, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {

@@ -35,6 +35,12 @@ pub fn bridge_name(id: &str) -> String {
     format!("tn-{}", base32(hash(id.as_bytes()), 10))
 }
 
+/// What a bridge that is about to be deleted is called meanwhile, so that its name is free at once: `tx-` and 10 letters
+/// and digits.
+pub(crate) fn aside_name(bridge: &str) -> String {
+    format!("tx-{}", base32(hash(bridge.as_bytes()), 10))
+}
+
 /// The host's end of a veth pair, from a random token: `tv` and 12 letters and digits.
 ///
 /// Never used twice: the old one disappears some 15 ms after its namespace.

@@ -65,7 +65,9 @@ impl Lab {
     }
 
     fn remove(&self, host: &mut Host) -> BridgeRemoval {
-        host.remove_bridge_if_unused(&self.site.table, &self.site.bridge, None).unwrap()
+        let removal = host.set_bridge_aside_if_unused(&self.site.table, &self.site.bridge, None).unwrap();
+        host.delete_aside(&self.site.bridge).unwrap();
+        removal
     }
 
     fn container(&mut self, ports: &[PortMapping]) -> Container {
@@ -439,7 +441,7 @@ fn a_drop_of_the_administrator_wins_and_foreign_rules_are_untouched() {
         drop((dropped, passed));
         lab.host.delete_link(&web.endpoint.link).unwrap();
         assert_eq!(
-            lab.host.remove_bridge_if_unused(&lab.site.table, &lab.site.bridge, None).unwrap(),
+            lab.host.set_bridge_aside_if_unused(&lab.site.table, &lab.site.bridge, None).unwrap(),
             BridgeRemoval::Removed
         );
         assert_eq!(command(&["nft", "list", "ruleset"]), before);

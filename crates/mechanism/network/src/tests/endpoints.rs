@@ -214,13 +214,29 @@ fn a_container_reaches_a_host_behind_the_parent_at_layer_2() {
         bridge(&mut host, &net);
         assert!(reaches((&netns, "10.1.0.2"), (Some(&far), "10.1.0.77")));
         // The parent alone does not keep the bridge, and outlives it.
-        let remove = |host: &mut Host| host.remove_bridge_if_unused("tare", "tn-a", Some("nic0")).unwrap();
+        let remove = |host: &mut Host| host.set_bridge_aside_if_unused("tare", "tn-a", Some("nic0")).unwrap();
         assert_eq!(remove(&mut host), BridgeRemoval::Used);
         let link = command(&["ip", "-o", "link", "show", "master", "tn-a"]);
         let link = link.split([' ', '@']).find(|w| w.starts_with("tv")).unwrap();
         host.delete_link(link).unwrap();
         assert_eq!(remove(&mut host), BridgeRemoval::Removed);
-        assert!(host.link_exists("nic0").unwrap() && !host.link_exists("tn-a").unwrap());
+        let nic = || command(&["ip", "-o", "link", "show", "nic0"]);
+        assert!(nic().contains("UP") && !nic().contains("master") && !host.link_exists("tn-a").unwrap());
+        // At once it can be made again, and what is left of the first does not concern the second. A parent that was down
+        // goes down again.
+        command(&["ip", "link", "set", "nic0", "down"]);
+        bridge(&mut host, &net);
+        assert!(nic().contains("UP") && nic().contains("master tn-a"), "{}", nic());
+        assert_eq!(command(&["ip", "-o", "link", "show", "type", "bridge"]).matches(": tx-").count(), 1);
+        host.delete_aside("tn-a").unwrap();
+        assert!(nic().contains("master tn-a"));
+        // One that was killed before it deleted it.
+        assert_eq!(remove(&mut host), BridgeRemoval::Removed);
+        assert!(!nic().contains("UP") && !nic().contains("master"), "{}", nic());
+        bridge(&mut host, &net);
+        assert_eq!(remove(&mut host), BridgeRemoval::Removed);
+        host.delete_aside("tn-a").unwrap();
+        assert!(command(&["ip", "-o", "link", "show", "type", "bridge"]).matches("tx-").count() == 0);
         let gone = Network { parent: Some("nic9".into()), ..net };
         let e = host.ensure_bridge(&BridgePlan::of(&site(), &gone, 1500).unwrap()).unwrap_err();
         assert_eq!(e.kind(), Kind::NotFound);
