@@ -51,7 +51,7 @@ pub fn check(path: &Path) {
 }
 
 /// The same on a host of its own: a network namespace with the device eth0 (192.0.2.1, 2001:db8::1), and behind it, in another, a
-/// neighbour (192.0.2.2, 2001:db8::2).
+/// neighbour (192.0.2.2, 2001:db8::2), whose resolver says of every name that there is none.
 ///
 /// # Panics
 /// As [`check`].
@@ -61,7 +61,8 @@ pub fn check_on_a_lan(path: &Path) {
     check_after(path, &lan);
 }
 
-/// Ends with the shell in a namespace of its own; the neighbour's is held by a process, which ends with the shell.
+/// Ends with the shell in a namespace of its own. The neighbour's goes with the mounts of that shell, its resolver with the
+/// shell.
 const LAN: &str = r#"
 if [ -z "${LAN_IS_THERE-}" ]; then LAN_IS_THERE=yes exec unshare --net --mount --propagation private bash "$0"; fi
 mkdir -p /run/netns && mount -t tmpfs none /run/netns
@@ -73,7 +74,11 @@ ip netns exec NEIGHBOUR sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 ip address add 192.0.2.1/24 dev eth0 && ip address add 2001:db8::1/64 dev eth0
 ip -n NEIGHBOUR address add 192.0.2.2/24 dev eth0 && ip -n NEIGHBOUR address add 2001:db8::2/64 dev eth0
 ip link set eth0 up && ip -n NEIGHBOUR link set eth0 up && ip -n NEIGHBOUR link set lo up
-ip route add default via 192.0.2.2; } >&2 || exit 1
+ip route add default via 192.0.2.2
+echo nameserver 192.0.2.2 > ~/.resolv.conf && mount --bind ~/.resolv.conf "$(readlink -f /etc/resolv.conf)"
+setpriv --pdeathsig KILL ip netns exec NEIGHBOUR dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --no-hosts \
+    --user=root --pid-file= --local=/#/ &
+for _ in {1..200}; do ip netns exec NEIGHBOUR ss -Hlun | grep -q ':53 ' && break; sleep 0.05; done; } >&2 || exit 1
 "#;
 
 fn check_after(path: &Path, prelude: &str) {
