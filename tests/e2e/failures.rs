@@ -143,7 +143,7 @@ fn what_makes_no_sense_is_refused_and_not_ignored() {
     for (args, word) in [
         (&["--restart", "always"][..], "restart"),
         (&["--gpus", "all"], "gpus"),
-        (&["--link", "x"], "link"),
+        (&["--link", "nobody"], "nobody"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--pid", "nonsense"], "nonsense"),
         (&["--network", "container:"], "container"),

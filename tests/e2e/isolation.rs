@@ -193,6 +193,7 @@ int main(void) {
   errno = 0;
   long child = syscall(SYS_clone, CLONE_NEWUSER | 17, 0, 0, 0, 0);
   if (child == 0) _exit(0);
+  if (child > 0) wait(0);
   printf("clone-user=%d\n", child < 0 ? errno : 0);
   fflush(stdout);
   TRY("clone3", syscall(SYS_clone3, page, 0));
