@@ -13,6 +13,7 @@ mod hairpin;
 mod isolation;
 mod limits;
 mod live;
+mod mending;
 mod publish;
 mod rates;
 mod scale;

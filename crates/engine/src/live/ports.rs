@@ -78,12 +78,12 @@ impl Engine {
     fn wishes_of(&self, target: &Target, ports: &[PortRequest]) -> Result<Vec<PortWish>> {
         let places = self.places_of(&target.record)?;
         let shape = Shape::of(&places.iter().map(|(p, _)| (&p.attachment, &p.network)).collect::<Vec<_>>());
-        let carrier = shape.carrier.map(|i| &places[i].0.network).ok_or_else(|| {
+        let (place, lease) = shape.carrier.map(|i| &places[i]).ok_or_else(|| {
             Error::new(Kind::State, ADD, target.record.name())
                 .because("it is in no network through which it could be reached from outside")
                 .hint("connect it to one with a bridge that is not internal: tare network connect bridge CONTAINER")
         })?;
-        Ok(wishes(ports, carrier, &self.config.network.publish))
+        wishes(ports, &place.network, lease, &self.config.network.publish)
     }
 
     /// Withdraws published ports of a container: at once if it runs, and for its next starts. Connections that are

@@ -2,7 +2,7 @@
 
 use super::Shape;
 use crate::Engine;
-use crate::record::Record;
+use crate::record::{Lease, Record};
 use crate::request::{NetworkMode, PortRequest, Transport};
 use crate::view::Port;
 use std::net::IpAddr;
@@ -22,9 +22,9 @@ impl Engine {
         }
         let places = self.places_of(record)?;
         let shape = Shape::of(&places.iter().map(|(p, _)| (&p.attachment, &p.network)).collect::<Vec<_>>());
-        let carrier = shape.carrier.map(|i| &places[i].0.network);
-        let carrier = carrier.ok_or_else(|| unreachable_from_outside(record.name()))?;
-        let wishes = wishes(&requests, carrier, &self.config.network.publish);
+        let carrier = shape.carrier.map(|i| &places[i]);
+        let (place, lease) = carrier.ok_or_else(|| unreachable_from_outside(record.name()))?;
+        let wishes = wishes(&requests, &place.network, lease, &self.config.network.publish)?;
         tare_network::reserve_ports(&wishes).map_err(|e| self.name_publisher(e, &wishes))
     }
 
@@ -100,19 +100,47 @@ fn exposed_port(text: &str) -> Result<(u16, Transport)> {
 }
 
 /// What is asked of the host: each request, at the addresses that go for it where it names none. The network's own choice
-/// goes before the host's general one.
-pub(crate) fn wishes(requests: &[PortRequest], carrier: &Network, general: &[IpAddr]) -> Vec<PortWish> {
+/// goes before the host's general one. `lease`: the container's addresses in the network that carries its ports.
+///
+/// # Errors
+/// `Kind::Invalid` for an address of a family of which the container has none.
+pub(crate) fn wishes(
+    requests: &[PortRequest],
+    carrier: &Network,
+    lease: &Lease,
+    general: &[IpAddr],
+) -> Result<Vec<PortWish>> {
     let own = carrier.publish_address.map(|a| vec![a]);
     let addresses = own.as_deref().unwrap_or(general);
+    // Packets are not translated from one family to the other; what comes to ::1 the supervisor itself carries to
+    // whatever address there is.
+    let leads = |ip: &IpAddr, transport: Transport| match ip {
+        IpAddr::V4(_) => lease.v4.is_some(),
+        IpAddr::V6(ip) => lease.v6.is_some() || ip.is_loopback() && transport != Transport::Sctp,
+    };
     let mut out = Vec::new();
     for PortRequest { host_ip, host_ports, container_port, transport } in requests.iter().cloned() {
-        let at = |host_ip| PortWish { host_ip, host_ports, container_port, transport };
-        match host_ip {
-            None if !addresses.is_empty() => out.extend(addresses.iter().map(|a| at(Some(*a)))),
-            given => out.push(at(given)),
+        let wanted = match host_ip {
+            Some(ip) => vec![ip],
+            // Where both families are configured, those that the container has.
+            None if addresses.iter().any(|a| leads(a, transport)) => {
+                addresses.iter().copied().filter(|a| leads(a, transport)).collect()
+            }
+            None => addresses.to_vec(),
+        };
+        if let Some(ip) = wanted.iter().find(|ip| !leads(ip, transport)) {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(Error::new(Kind::Invalid, "publish port at", ip)
+                .because(format!("the container has no address of {family} in network {}", carrier.name))
+                .hint(format!("connect it to a network with {family}, or publish at an address of the other family")));
         }
+        let at = |host_ip| PortWish { host_ip, host_ports, container_port, transport };
+        if wanted.is_empty() {
+            out.push(at(None));
+        }
+        out.extend(wanted.into_iter().map(|ip| at(Some(ip))));
     }
-    out
+    Ok(out)
 }
 
 /// The ports in force, as callers are told.
@@ -153,7 +181,7 @@ mod tests {
         let requests = [request(None, 80), request(Some("192.0.2.1"), 81)];
         let on = |network: &Network, general: &[&str]| {
             let general: Vec<IpAddr> = general.iter().map(|a| a.parse().unwrap()).collect();
-            let wishes = wishes(&requests, network, &general);
+            let wishes = wishes(&requests, network, &lease(true), &general).unwrap();
             wishes.iter().map(|w| w.host_ip.map_or("*".to_owned(), |ip| ip.to_string())).collect::<Vec<_>>()
         };
         let plain = network("a", &["10.1.0.0/24"]);
@@ -167,6 +195,31 @@ mod tests {
             ["::", "192.0.2.1"],
             "a network may say so against the general rule"
         );
+    }
+
+    fn lease(v6: bool) -> Lease {
+        let v6 = v6.then(|| "fd00::2".parse().unwrap());
+        Lease { network: String::new(), v4: Some([10, 1, 0, 2].into()), v6, mac: None }
+    }
+
+    #[test]
+    fn an_address_of_a_family_that_the_container_lacks_is_refused_unless_it_is_carried() {
+        let plain = network("plain", &["10.1.0.0/24"]);
+        let at = |ip: Option<&str>, general: &[&str]| {
+            let general: Vec<IpAddr> = general.iter().map(|a| a.parse().unwrap()).collect();
+            let wishes = wishes(&[request(ip, 80)], &plain, &lease(false), &general)?;
+            Ok(wishes.iter().map(|w| w.host_ip.map_or("*".to_owned(), |ip| ip.to_string())).collect::<Vec<_>>())
+        };
+        let good = |ip, general: &[&str]| at(ip, general).unwrap();
+        assert_eq!(good(None, &[]), ["*"]);
+        assert_eq!(good(Some("::1"), &[]), ["::1"]);
+        assert_eq!(good(None, &["127.0.0.1", "::1", "2001:db8::1"]), ["127.0.0.1", "::1"]);
+        for (ip, general) in [(Some("2001:db8::1"), &[][..]), (Some("::"), &[]), (None, &["2001:db8::1"])] {
+            let e: Error = at(ip, general).unwrap_err();
+            assert_eq!(e.kind(), Kind::Invalid);
+            assert!(e.to_string().contains("no address of IPv6 in network plain"), "{e}");
+            assert!(e.first_hint().unwrap().contains("a network with IPv6"));
+        }
     }
 
     #[test]

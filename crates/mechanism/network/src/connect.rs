@@ -178,9 +178,42 @@ impl Host {
         Ok(())
     }
 
-    /// Publishes again what of an endpoint's ports others have withdrawn; how many they were. The table must be there
-    /// ([`Host::ensure_bridge`]). Fine to repeat.
+    /// Publishes again what of an endpoint's ports others have withdrawn, and puts its device back on the bridge; how many
+    /// things were missing. Bridge and table must be there ([`Host::ensure_bridge`]). Fine to repeat.
     pub fn restore(&mut self, endpoint: &Endpoint) -> Result<usize> {
+        let port = usize::from(self.restore_port(endpoint)?);
+        self.restore_published(endpoint).map(|missing| port + missing)
+    }
+
+    /// The host's end of a veth pair: a port of the bridge, which treats it as it should. One that somebody has made a port
+    /// of something else stays there. Whether something was missing.
+    fn restore_port(&mut self, endpoint: &Endpoint) -> Result<bool> {
+        let EndpointKind::Bridge { bridge, isolated_port } = &endpoint.kind else { return Ok(false) };
+        let bridge = self.bridge_link(bridge)?.index;
+        // Whoever is inside may have deleted the pair.
+        let Some(port) = self.route.link(&endpoint.link)? else { return Ok(false) };
+        if port.master != 0 && port.master != bridge {
+            return Ok(false);
+        }
+        let hairpin = !endpoint.ports.is_empty() && bridged_packets_are_filtered();
+        let wanted = PortBehaviour { hairpin, isolated: *isolated_port };
+        let attached = port.master == bridge && port.up;
+        if attached && port.behaviour.unwrap_or_default().includes(wanted) {
+            return Ok(false);
+        }
+        let mut batch = self.route.batch();
+        if !attached {
+            batch.enslave(port.index, &port.name, bridge);
+        }
+        if !wanted.is_usual() {
+            batch.set_port(Device::Index(port.index), &port.name, wanted);
+        }
+        self.route.transact(&batch)?;
+        self.route.settle(Settled { devices: &[], wired: &[port.index, bridge], addresses: &[] })?;
+        Ok(true)
+    }
+
+    fn restore_published(&mut self, endpoint: &Endpoint) -> Result<usize> {
         let elements = Element::of(&endpoint.ports, &endpoint.addresses);
         if elements.is_empty() {
             return Ok(0);

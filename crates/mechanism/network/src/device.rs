@@ -103,6 +103,11 @@ impl PortBehaviour {
         PortBehaviour { hairpin: is_on(IFLA_BRPORT_MODE), isolated: is_on(IFLA_BRPORT_ISOLATED) }
     }
 
+    /// Whether all that is wanted is so.
+    pub(crate) fn includes(self, wanted: PortBehaviour) -> bool {
+        (self.hairpin || !wanted.hairpin) && (self.isolated || !wanted.isolated)
+    }
+
     pub(crate) fn is_usual(self) -> bool {
         self == PortBehaviour::default()
     }

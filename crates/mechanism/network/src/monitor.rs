@@ -1,11 +1,11 @@
 //! A wake-up when somebody deletes rules: `nft flush ruleset`, a firewall that is restarted.
 //!
-//! Membership in nftables' multicast group, behind a filter that lets pass only what begins with a deletion, and of
-//! these none that a process of tare made: a notification has the sequence number of the request that caused it, and ours
+//! Membership in nftables' multicast group, behind a filter that lets pass only what begins with a deletion (of an element:
+//! of a table of tare's), and of these none that a process of tare made: a notification has the sequence number of the request that caused it, and ours
 //! are numbered in a range of their own. So hundreds of supervisors sleep through every start, stop and repair.
 
 use crate::channel::OUR_SEQUENCES;
-use crate::nft::{DELCHAIN, DELRULE, DELSET, DELTABLE};
+use crate::nft::{DELCHAIN, DELRULE, DELSET, DELSETELEM, DELTABLE};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use tare_kernel::netlink::{Protocol, Socket};
@@ -17,6 +17,10 @@ use tare_model::{Context as _, Result};
 const GROUP: u32 = 7;
 /// `NFT_MSG_DELOBJ`, `NFT_MSG_DELFLOWTABLE`: with these, a flush of a table without rules begins.
 const OTHERS: [u16; 2] = [20, 24];
+/// How the names of our tables begin (see [`Site`](crate::Site)), as a load takes it.
+const OUR_TABLES: u32 = u32::from_be_bytes(*b"tare");
+/// Where a notification about elements has the table's name: behind its two headers and the attribute's.
+const TABLE_NAME: u32 = 16 + 4 + 4;
 
 /// Tells when rules were deleted in the network namespace in which it was opened.
 ///
@@ -81,9 +85,12 @@ fn deletions() -> Vec<SockFilter> {
     let equal = |k, jt| SockFilter { code: 0x15, jt, jf: 0, k };
     let ret = |k| SockFilter { code: 0x06, jt: 0, jf: 0, k };
     let mut program = vec![load(0x30, lower_byte)];
-    // If equal, over the other comparisons and the drop.
-    program.extend((0..count).zip(kinds).map(|(i, kind)| equal(kind, count - i)));
-    program.extend([ret(0), load(0x28, upper_half), equal(ours.into(), 1), ret(u32::MAX), ret(0)]);
+    // If equal, over the other comparisons, the one of elements, the drop, and the three of the table's name.
+    program.extend((0..count).zip(kinds).map(|(i, kind)| equal(kind, count - i + 4)));
+    program.extend([equal(u32::from(DELSETELEM & 0xff), 1), ret(0)]);
+    // Others' sets change all the time: addresses that are banned for a while.
+    program.extend([load(0x20, TABLE_NAME), equal(OUR_TABLES, 1), ret(0)]);
+    program.extend([load(0x28, upper_half), equal(ours.into(), 1), ret(u32::MAX), ret(0)]);
     program
 }
 
@@ -135,6 +142,17 @@ mod tests {
                 assert!(nft.ensure_rules("t", &[policy("a")], Depth::Rules).unwrap(), "{delete:?}");
                 assert!(!monitor.changed().unwrap(), "its own repair woke it");
                 assert!(!nft.ensure_rules("t", &[policy("a")], Depth::Rules).unwrap());
+            }
+            for (table, wakes) in [("tare-x", true), ("fail2ban", false)] {
+                command(&[
+                    "nft",
+                    &format!("add table inet {table} {{ set s {{ type inet_service; elements = {{ 1, 2, 3 }}; }}; }}"),
+                ]);
+                assert!(!monitor.changed().unwrap());
+                command(&["nft", &format!("delete element inet {table} s {{ 2 }}")]);
+                assert_eq!(monitor.changed().unwrap(), wakes, "{table}");
+                command(&["nft", &format!("flush set inet {table} s")]);
+                assert_eq!(monitor.changed().unwrap(), wakes, "{table}");
             }
             command(&["nft", "add table ip other { chain c { accept; }; }"]);
             assert!(!monitor.changed().unwrap());

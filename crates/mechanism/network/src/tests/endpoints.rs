@@ -301,3 +301,47 @@ fn a_rate_is_in_force_from_the_first_packet_and_goes_with_the_endpoint() {
         assert!(!command(&["tc", "qdisc", "show"]).contains("tbf"));
     });
 }
+
+#[test]
+fn a_port_that_was_taken_off_its_bridge_or_changed_is_put_back() {
+    in_new_namespace(|_| {
+        command(&["ip", "link", "set", "lo", "up"]);
+        let mut host = Host::open().unwrap();
+        let net = Network { icc: false, ..network("tn-a", &["10.1.0.0/24", "fd01::/64"]) };
+        bridge(&mut host, &net);
+        let netns = new_network_namespace().unwrap();
+        let ports = vec![PortMapping { host_ip: None, host_port: 80, container_port: 80, transport: Transport::Tcp }];
+        let wanted = EndpointPlan { ports, ..plan(&net, 1, "eth0", &["10.1.0.2", "fd01::2"]) };
+        let endpoint = host.connect(&wanted, netns.as_fd()).unwrap();
+        let link = endpoint.link.as_str();
+        let shown = || command(&["ip", "-d", "-o", "link", "show", link]);
+        let as_made = shown();
+        assert!(as_made.contains("isolated on") && as_made.contains("master tn-a"), "{as_made}");
+        assert_eq!(host.restore(&endpoint).unwrap(), 0);
+        for damage in [
+            "ip link set LINK type bridge_slave isolated off hairpin off",
+            "ip link set LINK nomaster",
+            "ip link set LINK down",
+            "ip link delete tn-a",
+        ] {
+            let line = damage.replace("LINK", link);
+            command(&line.split(' ').collect::<Vec<_>>());
+            let mut host = Host::open().unwrap();
+            bridge(&mut host, &net);
+            assert_eq!(host.restore(&endpoint).unwrap(), 1, "{damage}");
+            let flag = |text: &str, flag: &str| text.contains(&format!("{flag} on"));
+            for name in ["isolated", "hairpin"] {
+                assert_eq!(flag(&shown(), name), flag(&as_made, name), "{damage}: {}", shown());
+            }
+            assert!(shown().contains("master tn-a"), "{damage}: {}", shown());
+            assert!((0..10).any(|_| reaches((&netns, "10.1.0.2"), (None, "10.1.0.1"))), "{damage}");
+            assert!(reaches((&netns, "fd01::2"), (None, "fd01::1")), "{damage}");
+            assert_eq!(host.restore(&endpoint).unwrap(), 0, "{damage}");
+        }
+        // Whoever has given it to a bridge of theirs wants it there.
+        command(&["ip", "link", "add", "br7", "type", "bridge"]);
+        command(&["ip", "link", "set", link, "master", "br7"]);
+        assert_eq!(host.restore(&endpoint).unwrap(), 0);
+        assert!(shown().contains("master br7"));
+    });
+}
