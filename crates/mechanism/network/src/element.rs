@@ -200,9 +200,9 @@ fn element_list(a: &mut Attributes<'_>, table: &str, map: &str, elements: &[Elem
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Transport;
     use crate::nft::Depth;
-    use crate::testing::{command, in_new_namespace};
-    use crate::{Policy, Transport};
+    use crate::testing::{command, in_new_namespace, policy};
     use tare_kernel::netlink::Protocol;
 
     fn port(host_ip: Option<&str>, host_port: u16, transport: Transport) -> PortMapping {
@@ -211,15 +211,7 @@ mod tests {
     }
 
     fn channel() -> Channel {
-        let policy = Policy {
-            bridge: "tare0".into(),
-            subnets: vec!["10.1.0.0/24".parse().unwrap()],
-            parent: false,
-            internal: false,
-            isolate: false,
-            icc: true,
-            masquerade: true,
-        };
+        let policy = policy("tare0", &["10.1.0.0/24"]);
         let mut nft = Channel::open(Protocol::Netfilter, None).unwrap();
         nft.ensure_rules("t", &[policy], Depth::Fingerprint).unwrap();
         nft

@@ -385,20 +385,8 @@ mod tests {
     use super::*;
     use crate::channel::Channel;
     use crate::nft::Depth;
-    use crate::testing::{command, in_new_namespace};
+    use crate::testing::{command, in_new_namespace, policy};
     use tare_kernel::netlink::Protocol;
-
-    pub(crate) fn policy(bridge: &str, subnets: &[&str]) -> Policy {
-        Policy {
-            bridge: bridge.into(),
-            subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(),
-            parent: false,
-            internal: false,
-            isolate: false,
-            icc: true,
-            masquerade: true,
-        }
-    }
 
     /// The usual network, and one each that differs in one way.
     fn policies() -> Vec<Policy> {

@@ -100,20 +100,10 @@ mod tests {
     use crate::channel::Channel;
     use crate::element::Element;
     use crate::nft::Depth;
-    use crate::testing::{command, in_new_namespace};
-    use crate::{Policy, PortMapping, Transport};
+    use crate::testing::{command, in_new_namespace, policy};
+    use crate::{PortMapping, Transport};
 
-    fn policy(bridge: &str) -> Policy {
-        Policy {
-            bridge: bridge.into(),
-            subnets: vec!["10.1.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
-            parent: false,
-            internal: false,
-            isolate: true,
-            icc: true,
-            masquerade: true,
-        }
-    }
+    const SUBNETS: [&str; 2] = ["10.1.0.0/24", "fd00::/64"];
 
     #[test]
     fn starts_and_stops_wake_nobody_and_a_flush_does() {
@@ -123,9 +113,9 @@ mod tests {
             let port = PortMapping { host_ip: None, host_port: 80, container_port: 80, transport: Transport::Tcp };
             let targets = ["10.1.0.2/24".parse().unwrap(), "fd00::2/64".parse().unwrap()];
             let elements = Element::of(&[port], &targets);
-            assert!(nft.ensure_rules("t", &[policy("a")], Depth::Fingerprint).unwrap());
+            assert!(nft.ensure_rules("t", &[policy("a", &SUBNETS)], Depth::Fingerprint).unwrap());
             for i in 0..20 {
-                nft.ensure_rules("t", &[policy(&format!("n{i}"))], Depth::Fingerprint).unwrap();
+                nft.ensure_rules("t", &[policy(&format!("n{i}"), &SUBNETS)], Depth::Fingerprint).unwrap();
                 nft.add_elements("t", &elements).unwrap();
                 nft.delete_elements("t", &elements).unwrap();
                 assert!(!nft.remove_network("t", &format!("n{i}")).unwrap());
@@ -139,9 +129,9 @@ mod tests {
                 command(&delete);
                 assert!(monitor.changed().unwrap(), "{delete:?}");
                 assert!(!monitor.changed().unwrap());
-                assert!(nft.ensure_rules("t", &[policy("a")], Depth::Rules).unwrap(), "{delete:?}");
+                assert!(nft.ensure_rules("t", &[policy("a", &SUBNETS)], Depth::Rules).unwrap(), "{delete:?}");
                 assert!(!monitor.changed().unwrap(), "its own repair woke it");
-                assert!(!nft.ensure_rules("t", &[policy("a")], Depth::Rules).unwrap());
+                assert!(!nft.ensure_rules("t", &[policy("a", &SUBNETS)], Depth::Rules).unwrap());
             }
             for (table, wakes) in [("tare-x", true), ("fail2ban", false)] {
                 command(&[

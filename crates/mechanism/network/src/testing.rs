@@ -1,5 +1,6 @@
 //! Network namespaces for tests: each test is a host of its own.
 
+use crate::Policy;
 use crate::channel::Batch;
 use std::os::fd::{AsFd, OwnedFd};
 use tare_kernel::netlink::{Protocol, Socket, in_network_namespace, new_network_namespace};
@@ -22,6 +23,19 @@ pub(crate) fn command(words: &[&str]) -> String {
     let out = std::process::Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// The rules of a usual network with these subnets.
+pub(crate) fn policy(bridge: &str, subnets: &[&str]) -> Policy {
+    Policy {
+        bridge: bridge.into(),
+        subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(),
+        parent: false,
+        internal: false,
+        isolate: false,
+        icc: true,
+        masquerade: true,
+    }
 }
 
 /// Sends a batch for rtnetlink and returns the bytes of all answers.

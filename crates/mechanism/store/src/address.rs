@@ -5,7 +5,6 @@
 //! has booted again.
 
 use crate::Store;
-use crate::db::{Durability, boot_id};
 use crate::sql::State as _;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,29 +40,6 @@ pub struct AddressRow {
 }
 
 impl Store {
-    /// Leases one more address for a container that is there (at its start). Not durable: it means nothing after a
-    /// reboot.
-    ///
-    /// # Errors
-    /// `Kind::Exhausted`; `Kind::InUse` if the wanted one is taken; `Kind::NotFound` without such a container.
-    pub fn lease_address(&self, container: &str, request: &AddressRequest) -> Result<IpAddr> {
-        let boot = boot_id()?;
-        self.write(Durability::Lazy, |tx| {
-            crate::rows::require_container(tx, container)?;
-            purge(tx, &boot)?;
-            lease(tx, container, request)
-        })
-    }
-
-    /// Puts the addresses of a container in quarantine: it has stopped, its devices may still be there.
-    ///
-    /// # Errors
-    /// State that cannot be written.
-    pub fn quarantine_addresses(&self, container: &str) -> Result<()> {
-        let boot = boot_id()?;
-        self.writer()?.background_transaction(|tx| quarantine(tx, container, &boot))
-    }
-
     /// Frees all addresses that this container has or had, quarantined or not: its devices are gone.
     ///
     /// # Errors
@@ -75,32 +51,12 @@ impl Store {
         })
     }
 
-    /// Frees one address.
-    ///
-    /// # Errors
-    /// State that cannot be written.
-    pub fn release_address(&self, network: &str, address: IpAddr) -> Result<()> {
-        self.writer()?.background_transaction(|tx| {
-            tx.execute("DELETE FROM addresses WHERE network = ? AND address = ?", (network, bytes(address)))
-                .state("write")?;
-            Ok(())
-        })
-    }
-
     /// All leased and quarantined addresses of a network, or of all.
     ///
     /// # Errors
     /// State that cannot be read.
     pub fn addresses(&self, network: Option<&str>) -> Result<Vec<AddressRow>> {
         self.read(|db| rows(db, "?1 IS NULL OR network = ?1", network))
-    }
-
-    /// The addresses that one container has or, in quarantine, had.
-    ///
-    /// # Errors
-    /// State that cannot be read.
-    pub fn container_addresses(&self, container: &str) -> Result<Vec<AddressRow>> {
-        self.read(|db| rows(db, "container = ?1", Some(container)))
     }
 }
 

@@ -20,14 +20,6 @@ impl Store {
         self.read(|db| find(db, name_or_id))
     }
 
-    /// Several networks at once, each by name, id or beginning of an id; in the order of the question.
-    ///
-    /// # Errors
-    /// As [`Store::network`], for the first that is not found.
-    pub fn networks_named(&self, names_or_ids: &[&str]) -> Result<Vec<Network>> {
-        self.read(|db| names_or_ids.iter().map(|name| find(db, name)).collect())
-    }
-
     /// All networks by name.
     ///
     /// # Errors

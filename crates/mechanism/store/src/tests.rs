@@ -1,11 +1,13 @@
 //! On a real disk, with real processes.
 
-use crate::{AddressRequest, Durability, ImageLayer, Lease, NewContainer, NewImage, Store, VolumeSpec};
+use crate::db::boot_id;
+use crate::{AddressRequest, Durability, ImageLayer, Lease, NewContainer, NewImage, Store, VolumeSpec, address};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tare_model::image::{Descriptor, ImageConfig, RootFs, media};
-use tare_model::{Digest, Kind, Reference};
+use tare_model::{Digest, Kind, Reference, Result};
 
 mod archives;
 mod concurrent;
@@ -34,6 +36,18 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Store {
+    /// Leases one more address for a container that is there.
+    fn lease_address(&self, container: &str, request: &AddressRequest) -> Result<IpAddr> {
+        let boot = boot_id()?;
+        self.write(Durability::Lazy, |tx| {
+            crate::rows::require_container(tx, container)?;
+            address::purge(tx, &boot)?;
+            address::lease(tx, container, request)
+        })
     }
 }
 

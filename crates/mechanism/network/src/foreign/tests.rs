@@ -1,7 +1,7 @@
 //! Rules made by nft, iptables-nft and iptables-legacy, and what is told of them.
 
 use super::*;
-use crate::testing::{command, in_new_namespace};
+use crate::testing::{command, in_new_namespace, policy};
 
 fn packet(port: u16) -> Packet {
     Packet {
@@ -125,15 +125,7 @@ fn rules_of_iptables_are_followed_of_both_kinds() {
 #[test]
 fn our_own_rules_are_told_as_well() {
     in_new_namespace(|_| {
-        let policy = crate::Policy {
-            bridge: "tare0".into(),
-            subnets: vec!["10.112.0.0/20".parse().unwrap()],
-            parent: false,
-            internal: false,
-            isolate: false,
-            icc: true,
-            masquerade: true,
-        };
+        let policy = policy("tare0", &["10.112.0.0/20"]);
         let mut nft = Channel::open(Protocol::Netfilter, None).unwrap();
         nft.ensure_rules("tare", &[policy], crate::nft::Depth::Fingerprint).unwrap();
         assert_eq!(only(&packet(80)), (Fate::Passes, "rule 1 of chain to_tare0".to_owned()));

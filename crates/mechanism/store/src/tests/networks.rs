@@ -157,8 +157,8 @@ fn child_networks() {
         let addresses = [requests(&shared), requests(&own)].concat();
         let new = NewContainer { networks: &networks, addresses: &addresses, ..container(&id, None) };
         let got = store.reserve_container(&new).unwrap();
-        let held: HashSet<IpAddr> =
-            store.container_addresses(&id).unwrap().into_iter().map(|row| row.address).collect();
+        let rows = store.addresses(None).unwrap().into_iter();
+        let held: HashSet<IpAddr> = rows.filter(|row| row.container == id).map(|row| row.address).collect();
         assert_eq!(held, got.addresses.into_iter().collect(), "what was answered is what is recorded");
         store.join_network(&id, &lasting.id, &requests(&lasting)).unwrap();
         match i % 4 {
