@@ -8,7 +8,7 @@
 # The first port is the kernel's console, the third what the script prints.
 
 vm_run() {
-  local kernel=oldest cgroup=v2 timeout=600 boot_timeout=240 memory=2048 cpus=2 live='' may_reboot='' may_cut=''
+  local kernel=oldest cgroup=v2 timeout=600 boot_timeout=240 memory=2048 cpus=2 append='' live='' may_reboot='' may_cut=''
   local script outdir stage arg args=()
   work=$(mktemp -d "${TMPDIR:-/var/tmp}/tare-vm.XXXXXX")
   machine=
@@ -19,7 +19,7 @@ vm_run() {
   mkdir -p "$stage/vm/bin" "$stage/etc/systemd/system"
   while [ $# -gt 0 ]; do
     case $1 in
-    --kernel | --cgroup | --tare | --add | --arg | --timeout | --boot-timeout | --memory | --cpus)
+    --kernel | --cgroup | --tare | --add | --arg | --timeout | --boot-timeout | --memory | --cpus | --append)
       [ $# -ge 2 ] || die "$1 needs a value"
       ;;&
     --kernel) kernel=$2 ;;
@@ -34,6 +34,7 @@ vm_run() {
     --boot-timeout) boot_timeout=$2 ;;
     --memory) memory=$2 ;;
     --cpus) cpus=$2 ;;
+    --append) append+=" $2" ;;
     --reboot) may_reboot=yes ;;
     --power-cut) may_cut=yes ;;
     --live) live=yes ;;
@@ -50,7 +51,7 @@ vm_run() {
   [ -r "$script" ] || die "no script '$script'"
   prepare "$kernel"
 
-  cp "$VM_DIR"/guest/vm-{agent,reboot,power-cut,tests,witness} "$stage/vm/bin/"
+  cp "$VM_DIR"/guest/vm-{agent,lan,reboot,power-cut,tests,witness} "$stage/vm/bin/"
   cp "$VM_DIR/guest/vm-agent.service" "$stage/etc/systemd/system/"
   cat "$script" >"$stage/vm/script"
   chmod 755 "$stage/vm/script"
@@ -102,7 +103,7 @@ start_machine() {
       -machine pc -accel tcg,thread=single,tb-size=512 -cpu max -smp "$cpus" -m "$memory" \
       -kernel "$dir/vmlinux" -append "console=ttyS0 root=PARTUUID=$VM_ROOT_ID-01 rootwait rootfstype=ext4 rootflags=noinit_itable rw \
 init=/sbin/vm-init net.ifnames=0 mitigations=off audit=0 quiet loglevel=5 panic=0 swapaccount=1 no_timer_check \
-random.trust_cpu=on systemd.show_status=error $hierarchy" \
+random.trust_cpu=on systemd.show_status=error $hierarchy$append" \
       -device nvme,id=disks,serial=tare \
       -drive if=none,id=root,format=qcow2,cache=$cache,discard=unmap,file="$work/root.qcow2" \
       -device nvme-ns,bus=disks,nsid=1,drive=root \

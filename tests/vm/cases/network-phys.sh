@@ -2,23 +2,11 @@
 # A card of the host that a container has comes back as it was, however the container ends: by itself, killed, with its
 # supervisor killed, with everything killed, with its launcher killed in the midst of a start; and when it is taken off
 # the network while the container runs.
-# vm: --kernel oldest --timeout 900
-# vm: --kernel newest --timeout 900
+# vm: --kernel oldest
+# vm: --kernel newest
 set -eux
-fails() { ! "$@"; }
-modprobe virtio_net
-for _ in $(seq 100); do [ -e /sys/class/net/eth1 ] && break; sleep 0.1; done
-mkdir -p /root/tree/bin
-cp /bin/busybox /root/tree/bin/
-ln -s busybox /root/tree/bin/sh
-tar -c -C /root/tree . | tare import - box:1
-
-# the other card is a machine outside
-ip netns add outside
-ip link set eth0 netns outside
-ip -n outside addr add 192.0.2.1/24 dev eth0
-ip -n outside link set eth0 up
-
+. vm-lan
+ip addr flush dev eth1 scope global
 ip link set eth1 mtu 1400 up
 ip addr add 192.0.2.10/24 dev eth1
 ip addr add 192.0.2.11/24 dev eth1 label eth1:b

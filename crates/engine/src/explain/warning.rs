@@ -2,12 +2,12 @@
 
 use crate::record::Status;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use tare_network::{Endpoint, EndpointKind, Fate, Firewalls, Packet, Place, Transport, dropping_forward_policies};
+use tare_network::{Endpoint, EndpointKind, Fate, Firewalls, Packet, Place, Transport, refusing_forward_chains};
 
 /// One sentence for each chain of another's that drops what a container sends to outside, or what comes to its published
-/// ports. Costs one question where no forwarding chain drops by its policy, which is usual.
+/// ports. Costs one question where no forwarding chain drops what it does not know, which is usual.
 pub(crate) fn warnings(status: &Status, table: &str) -> Vec<String> {
-    match dropping_forward_policies() {
+    match refusing_forward_chains() {
         Ok(chains) if chains.iter().all(|c| c.table == table) => return Vec::new(),
         // A warning that cannot be had is no reason not to start.
         Err(_) => return Vec::new(),
@@ -25,8 +25,13 @@ pub(crate) fn warnings(status: &Status, table: &str) -> Vec<String> {
             } else {
                 ("what containers send to outside", format!("-i {bridge}"))
             };
+            let how = if judgement.chain.is_firewallds() {
+                format!("with `firewall-cmd --zone=trusted --change-interface={bridge}`")
+            } else {
+                format!("for iptables with `iptables -I FORWARD {rule} -j ACCEPT`")
+            };
             let text = format!(
-                "{} drops {what} ({}): let it pass there, for iptables with `iptables -I FORWARD {rule} -j ACCEPT`; `tare port explain` says more",
+                "{} drops {what} ({}): let it pass there, {how}; `tare port explain` says more",
                 judgement.chain, judgement.by
             );
             if !out.contains(&text) {

@@ -197,7 +197,9 @@ impl Scene {
             let of_family = |(_, gateway): &&(String, std::net::IpAddr)| gateway.is_ipv6() == six;
             let now = Shape::of(&self.status).routes.iter().find(of_family).cloned();
             let next = then.routes.iter().find(of_family).cloned();
-            let place = |network: &str| self.status.endpoints.iter().position(|e| e.network == network);
+            // The kernel may be without IPv6, or the container.
+            let has = |e: &Endpoint| e.addresses.iter().any(|a| a.address().is_ipv6() == six);
+            let place = |network: &str| self.status.endpoints.iter().position(|e| e.network == network && has(e));
             let target = next.as_ref().and_then(|(network, _)| place(network));
             if now == next && target.is_some() {
                 continue;

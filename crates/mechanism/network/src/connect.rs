@@ -27,6 +27,7 @@ use tare_model::{Context as _, Error, Kind, Result};
 /// There while the module br_netfilter is loaded; per network namespace.
 const BRIDGE_CALLS: [&str; 2] =
     ["/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"];
+const IFLA_IFNAME: u16 = 3;
 /// How long a lent device may take to come back after its namespace's end.
 const RETURN_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -101,12 +102,12 @@ impl Host {
             EndpointKind::Macvlan { parent, mode } => {
                 batch.add_macvlan(&self.shared(plan, parent)?, *mode, netns);
                 self.route.transact(&batch).map_err(|e| macvlan::explain(e, "macvlan", parent))?;
-                Ok(Made { inside: None, port: None, lent: None })
+                Ok(Made { inside: Some(name_inside(plan, netns)?), port: None, lent: None })
             }
             EndpointKind::Ipvlan { parent, mode } => {
                 batch.add_ipvlan(&self.shared(plan, parent)?, *mode, netns);
                 self.route.transact(&batch).map_err(|e| macvlan::explain(e, "ipvlan", parent))?;
-                Ok(Made { inside: None, port: None, lent: None })
+                Ok(Made { inside: Some(name_inside(plan, netns)?), port: None, lent: None })
             }
             EndpointKind::Phys { device } => {
                 let lent = match &plan.lent {
@@ -141,7 +142,7 @@ impl Host {
         if !found.up {
             return Err(macvlan::parent_down(parent));
         }
-        Ok(Shared { parent: found.index, interface: &plan.interface, mac: plan.mac, mtu: plan.mtu })
+        Ok(Shared { parent: found.index, name: &plan.link, mac: plan.mac, mtu: plan.mtu })
     }
 
     fn configure(&mut self, plan: &EndpointPlan, made: &Made, netns: BorrowedFd<'_>) -> Result<Vec<IpNet>> {
@@ -359,6 +360,22 @@ impl Batch {
 
 fn v6(address: &IpAddr) -> Option<Ipv6Addr> {
     if let IpAddr::V6(v6) = address { Some(*v6) } else { None }
+}
+
+/// Gives a device that was made with the plan's random name the one that it shall have inside; its number there.
+fn name_inside(plan: &EndpointPlan, netns: BorrowedFd<'_>) -> Result<u32> {
+    let mut inside = Channel::open(Protocol::Route, Some(netns))?;
+    let index = inside.link(&plan.link)?.ok_or_else(|| missing(&plan.link))?.index;
+    let mut batch = inside.batch();
+    batch.change_device(index, (0, 0), "create device", &plan.interface, |a| a.string(IFLA_IFNAME, &plan.interface));
+    match inside.transact(&batch) {
+        Ok(_) => Ok(index),
+        Err(e) => {
+            // The error that made this necessary is the one to tell.
+            drop(remove_inside(&plan.link, netns));
+            Err(e)
+        }
+    }
 }
 
 /// Removes a device from a namespace; fine if it is not there.

@@ -17,7 +17,7 @@ pub struct EndpointPlan {
     pub kind: EndpointKind,
     /// The nftables table with the port maps.
     pub table: String,
-    /// Name of the host's end of a veth pair; see [`link_name`]. Unused by the other kinds.
+    /// Name of the host's end of a veth pair; see [`link_name`]. A device of another kind has it for a moment inside.
     pub link: String,
     /// Name of the container's end, `eth0`.
     pub interface: String,

@@ -125,15 +125,23 @@ impl Firewalls {
     }
 }
 
-/// The forwarding chains whose policy drops: what a container's connections need a rule for in somebody else's firewall.
+/// The forwarding chains that drop what no rule lets pass: what a container's connections need a rule for in somebody
+/// else's firewall. These are the chains whose policy drops, and that of firewalld, whose last rule rejects instead.
 ///
 /// Cheap enough for every start: one question, and a look into /proc.
-pub fn dropping_forward_policies() -> Result<Vec<BaseChain>> {
+pub fn refusing_forward_chains() -> Result<Vec<BaseChain>> {
     let mut nft = Channel::open(Protocol::Netfilter, None)?;
     let mut chains = program::base_chains(&mut nft)?;
     chains.extend(legacy::read()?.iter().flat_map(legacy::Table::chains));
-    chains.retain(|c| c.place == Place::Forward && c.policy_drops);
+    chains.retain(|c| c.place == Place::Forward && (c.policy_drops || c.is_firewallds()));
     Ok(chains)
+}
+
+impl BaseChain {
+    /// Whether firewalld made it, and so its commands change what passes.
+    pub fn is_firewallds(&self) -> bool {
+        self.table == "firewalld"
+    }
 }
 
 impl fmt::Display for BaseChain {

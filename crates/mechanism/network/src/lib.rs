@@ -82,7 +82,7 @@ pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointKind, EndpointPlan};
 pub use files::{HostsEntry, NameServers, ResolvConf, hostname_file, hosts_file};
 pub use firewall::{Action, Chain, Field, Hook, Map, Match, NetworkRules, Rule, Ruleset, Value};
-pub use foreign::{BaseChain, Fate, Firewalls, Judgement, Packet, Place, dropping_forward_policies};
+pub use foreign::{BaseChain, Fate, Firewalls, Judgement, Packet, Place, refusing_forward_chains};
 pub use host::{Host, counters, loopback_up};
 pub use macvlan::{IpvlanMode, MacvlanMode};
 pub use monitor::Monitor;

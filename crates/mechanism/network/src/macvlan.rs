@@ -142,8 +142,9 @@ fn unknown(driver: &str, text: &str, hint: &str) -> Error {
 pub(crate) struct Shared<'a> {
     /// Number of the parent, in the namespace of the socket.
     pub(crate) parent: u32,
-    /// Its name inside.
-    pub(crate) interface: &'a str,
+    /// Its name at first, which no device of the host has: older kernels, 6.1 for one, refuse a name that is taken there,
+    /// although the new device never is there.
+    pub(crate) name: &'a str,
     /// `None`: a random one; ipvlan has that of its parent.
     pub(crate) mac: Option<MacAddress>,
     /// 0: that of the parent.
@@ -180,11 +181,11 @@ impl Batch {
             // struct ifinfomsg, all zero: any number, down.
             header: &[0; 16],
             step: "create device",
-            object: device.interface,
+            object: device.name,
             fine: &[],
         };
         self.add(&request, |a| {
-            a.string(IFLA_IFNAME, device.interface);
+            a.string(IFLA_IFNAME, device.name);
             a.u32(IFLA_LINK, device.parent);
             a.u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
             if let Some(mac) = mac {

@@ -200,7 +200,7 @@ impl LentDevice {
 }
 
 impl Batch {
-    fn change_device(
+    pub(crate) fn change_device(
         &mut self,
         index: u32,
         (flags, change): (u32, u32),

@@ -72,13 +72,13 @@ fn rules_of_nft_are_followed() {
         assert_eq!(only(&other), (Fate::Passes, "rule 3 of chain forward".to_owned()));
         let foreign = Packet { source: "203.0.113.1".parse().unwrap(), ..packet(80) };
         assert_eq!(only(&foreign).0, Fate::Drops);
-        let dropping = dropping_forward_policies().unwrap();
+        let dropping = refusing_forward_chains().unwrap();
         assert_eq!(dropping.len(), 1);
         assert_eq!(dropping[0].to_string(), "chain forward of table inet fw (nftables)");
         // An accepting policy with a drop that depends on a mark.
         nft("flush ruleset; table ip a { chain f { type filter hook forward priority 0; meta mark 7 drop; }; }");
         assert_eq!(only(&packet(80)), (Fate::MayDrop, "rule 1 of chain f".to_owned()));
-        assert!(dropping_forward_policies().unwrap().is_empty());
+        assert!(refusing_forward_chains().unwrap().is_empty());
     });
 }
 
@@ -113,11 +113,11 @@ fn rules_of_iptables_are_followed_of_both_kinds() {
             assert_eq!(only(&other), decided(Fate::Drops, "rule 3 of chain USER"), "{program}");
             let own = Packet { arriving: Some("wlan0".into()), ..packet(80) };
             assert_eq!(only(&own), decided(Fate::Drops, "the policy"), "{program}");
-            let dropping = dropping_forward_policies().unwrap();
+            let dropping = refusing_forward_chains().unwrap();
             assert_eq!(dropping.len(), 1, "{program}");
             assert_eq!(dropping[0].firewall.contains("legacy"), program.contains("legacy"));
             run("-P FORWARD ACCEPT");
-            assert!(dropping_forward_policies().unwrap().is_empty());
+            assert!(refusing_forward_chains().unwrap().is_empty());
         });
     }
 }
