@@ -9,7 +9,7 @@ out busybox nc -ll -p 90 -e echo outside &
 gets_out() { [ "$(timeout 5 tare exec web busybox nc -w 3 192.0.2.1 90 </dev/null)" = outside ]; }
 
 # ufw comes while a container runs: its forward policy drops, and routes that it lets through work
-tare run -d --name web -p 8080:80 box:1 sh -c "$serve"
+serve -p 8080:80
 asks 192.0.2.10 8080
 gets_out
 systemctl unmask ufw
@@ -21,7 +21,8 @@ tare port explain web | grep 'FORWARD of table ip filter.* drops it'
 # from the host itself nothing is forwarded
 [ "$(timeout 5 busybox nc -w 3 127.0.0.1 8080 </dev/null)" = served ]
 # the next start says it
-tare restart -t 0 web 2>/root/warnings
+tare stop -t 0 web
+tare start web 2>/root/warnings
 grep 'FORWARD.* drops .*published ports' /root/warnings
 grep 'FORWARD.* drops .*send to outside' /root/warnings
 others | diff /root/before -
@@ -42,7 +43,8 @@ firewall-cmd --state
 others >/root/before
 asks 192.0.2.10 8080
 fails gets_out
-tare restart -t 0 web 2>/root/warnings
+tare stop -t 0 web
+tare start web 2>/root/warnings
 cat /root/warnings
 grep 'firewalld.* drops .*send to outside' /root/warnings
 fails grep 'published ports' /root/warnings

@@ -109,7 +109,7 @@ iptables -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKE
 iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 iptables -t nat -A DOCKER ! -i docker0 -p tcp --dport 9999 -j DNAT --to-destination 172.17.0.2:80
 others >/root/before
-tare run -d --name web -p 8080:80 --net-rate 8mbit box:1 sh -c "$serve" 2>/root/warnings
+serve -p 8080:80 --net-rate 8mbit 2>/root/warnings
 grep 'FORWARD' /root/warnings
 fails asks 192.0.2.10 8080
 tare port explain web | grep 'FORWARD.* drops it'

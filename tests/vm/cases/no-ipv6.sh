@@ -4,7 +4,7 @@
 set -eux
 . vm-lan
 fails [ -e /proc/net/if_inet6 ]
-tare run -d --name web -p 8080:80 -p 8081:81/udp box:1 sh -c "$serve"
+serve -p 8080:80 -p 8081:81/udp
 asks 192.0.2.10 8080
 [ "$(timeout 5 busybox nc -w 3 127.0.0.1 8080 </dev/null)" = served ]
 tare port web
