@@ -126,9 +126,9 @@ pub(crate) fn open_namespace(path: &Path) -> Result<OwnedFd> {
 
 fn check(name: &str) -> Result<()> {
     let wrong = name.is_empty() || name.len() > LONGEST_NAME || matches!(name, "." | "..");
-    if wrong || name.contains(['/', '\0']) {
+    if wrong || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
         return Err(Error::new(Kind::Invalid, "name network namespace", format!("{name:?}"))
-            .because("a name is that of one file"));
+            .because("a name is that of one file, without blanks"));
     }
     Ok(())
 }

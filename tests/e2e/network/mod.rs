@@ -10,6 +10,7 @@ mod drivers;
 mod faults;
 mod firewall;
 mod hairpin;
+mod hostile;
 mod isolation;
 mod limits;
 mod live;

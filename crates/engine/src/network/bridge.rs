@@ -7,7 +7,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
-use tare_model::{Context, Error, Result};
+use tare_model::{Context, Error, Kind, Result};
 use tare_network::{BridgePlan, Endpoint, EndpointKind, Host};
 
 /// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
@@ -30,7 +30,7 @@ impl Engine {
     pub(crate) fn bridge_lock(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
         let dir = self.network_dir(id);
         record::make_private(&dir)?;
-        lock(&dir.join("lock"), how)
+        lock(&dir.join("lock"), OFlags::CREATE, how)
     }
 
     /// Says that a network (its id) is wanted, for as long as the descriptor is open: whoever lingers to remove its bridge
@@ -156,24 +156,38 @@ impl Engine {
 
     /// Removes one network's bridge (`network`: its id) unless somebody uses it, or has come since.
     pub(crate) fn release_bridge(&self, network: &str, plan: &BridgePlan, since: Option<SystemTime>) -> Result<()> {
+        // The lock goes with the network; then nobody can come any more, and a new lock looks as if somebody had.
+        let path = self.network_dir(network).join("lock");
+        let held = match lock(&path, OFlags::empty(), FlockOperation::NonBlockingLockExclusive) {
+            Err(e) if e.kind() == Kind::NotFound => None,
+            other => Some(other?),
+        };
+        let removed = held.is_none();
+        let held = match held {
+            Some(held) => held,
+            None => self.bridge_lock(network, FlockOperation::NonBlockingLockExclusive)?,
+        };
         // Whoever holds the lock is connecting: the bridge is in use.
-        let Some(lock) = self.bridge_lock(network, FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
-        if let Some(since) = since {
-            let used = std::fs::File::from(lock.try_clone().during("duplicate", "network lock")?).metadata();
+        let Some(held) = held else { return Ok(()) };
+        if let Some(since) = since.filter(|_| !removed) {
+            let used = std::fs::File::from(held.try_clone().during("duplicate", "network lock")?).metadata();
             if used.and_then(|m| m.modified()).is_ok_and(|t| t > since) {
                 return Ok(());
             }
         }
         let mut host = Host::open()?;
         host.set_bridge_aside_if_unused(&plan.table, &plan.bridge, plan.parent.as_deref())?;
+        if removed {
+            let _ = std::fs::remove_dir_all(self.network_dir(network));
+        }
         // The kernel takes its time for the rest, and nobody has to wait for that.
-        drop(lock);
+        drop(held);
         host.delete_aside(&plan.bridge)
     }
 }
 
-fn lock(path: &Path, how: FlockOperation) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+fn lock(path: &Path, create: OFlags, how: FlockOperation) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | create;
     let fd =
         rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("open", path.display(), e))?;
     loop {

@@ -139,7 +139,7 @@ fn devices(
     let asked = request.device.clone().or_else(|| options.device.clone());
     if network.driver == Driver::Bridge {
         let device = asked.unwrap_or_else(|| tare_network::bridge_name(&network.id));
-        check_device_name(&device)?;
+        check_bridge_name(&device)?;
         if facts.device_exists && !networks.iter().any(|n| n.device.as_deref() == Some(&device)) {
             return Err(Error::new(Kind::InUse, "name bridge", format!("\"{device}\""))
                 .because("the host has a device of this name, which is not ours")
@@ -188,11 +188,22 @@ fn share_parent(network: &Network, parent: &str, networks: &[Network]) -> Result
 
 /// Refuses what the kernel takes for no device's name, and what is no single directory below /proc/sys/net.
 pub(crate) fn check_device_name(name: &str) -> Result<()> {
-    let allowed = name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    // With a % the kernel looks for a free number in place of what was asked for.
+    let allowed = name.bytes().all(|b| b.is_ascii_graphic() && !b"/:%".contains(&b));
     let special = ["", ".", "..", "all", "default"].contains(&name);
     if !allowed || special || name.len() > DEVICE_NAME {
         return Err(Error::new(Kind::Invalid, "name device", format!("{name:?}"))
-            .because(format!("names of devices have 1 to {DEVICE_NAME} characters without spaces, / and :")));
+            .because(format!("names of devices have 1 to {DEVICE_NAME} characters without spaces, / : and %")));
+    }
+    Ok(())
+}
+
+/// Refuses beyond that what a chain of the rules could not be named after: a listing of them is to be read again.
+fn check_bridge_name(name: &str) -> Result<()> {
+    check_device_name(name)?;
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+        return Err(Error::new(Kind::Invalid, "name device", format!("{name:?}"))
+            .because("a bridge's name is made of letters, digits, _ . and -"));
     }
     Ok(())
 }

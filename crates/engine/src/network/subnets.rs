@@ -1,6 +1,6 @@
 //! Subnets that nobody else uses: of the host's routes and of all networks of this root.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tare_model::address::IpNet;
 use tare_model::network::Network;
 use tare_model::{Error, Kind, Result};
@@ -8,6 +8,19 @@ use tare_network::Occupied;
 
 /// Bits of the subnet that a network gets of the root's IPv6 prefix.
 const V6_BITS: u8 = 64;
+
+/// What means something else to every host: this one, itself, groups, all; a link, and IPv4 written as IPv6, which would
+/// be spoken where such an address is asked for.
+const SPECIAL: [(IpAddr, u8); 8] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 96),
+    (IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
 
 /// Who has a part of a subnet already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,12 +107,8 @@ pub(crate) fn check_given(net: IpNet) -> Result<()> {
         let right = net.network();
         return Err(refuse("it has a host part").hint(format!("the network that it belongs to is {right}")));
     }
-    let special = match net.address() {
-        IpAddr::V4(a) => a.is_loopback() || a.is_multicast() || a.is_unspecified() || a.is_broadcast(),
-        IpAddr::V6(a) => a.is_multicast() || a.is_loopback() || a.is_unspecified() || a.is_unicast_link_local(),
-    };
-    if special || net.overlaps(IpNet::LOOPBACK_V4) {
-        return Err(refuse("such addresses are not for networks"));
+    if let Some(special) = SPECIAL.iter().filter_map(|(a, p)| IpNet::new(*a, *p)).find(|s| s.overlaps(net)) {
+        return Err(refuse(&format!("addresses of {special} are not for networks")));
     }
     // A /31 has room for two (RFC 3021), but then a gateway leaves one.
     if net.first_host().is_none() {
@@ -175,6 +184,12 @@ mod tests {
             "127.0.0.0/24",
             "0.0.0.0/0",
             "224.0.0.0/8",
+            "128.0.0.0/1",
+            "255.255.255.0/24",
+            "::1:0/112",
+            "::ffff:10.0.0.0/104",
+            "fe00::/7",
+            "8000::/1",
             "10.0.0.0/31",
             "10.0.0.1/32",
             "ff02::/64",

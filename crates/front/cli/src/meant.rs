@@ -4,7 +4,7 @@ mod networking;
 
 use crate::container_args::ContainerArgs;
 use crate::parse::limits::Swap;
-use crate::parse::{bad, device, env, mount, network, seccomp, security, ulimit, userns, volume};
+use crate::parse::{bad, device, env, mount, name_service, network, seccomp, security, ulimit, userns, volume};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tare_engine::request::{MountRequest, NamespaceMode, RunRequest, Security, Source};
@@ -44,7 +44,7 @@ pub(crate) fn request(args: &ContainerArgs, caller: &Caller<'_>) -> Result<RunRe
         user: args.user.clone(),
         groups: args.group_add.clone(),
         workdir: args.workdir.clone(),
-        hostname: args.hostname.clone(),
+        hostname: args.hostname.as_deref().map(name_service::hostname).transpose()?,
         domainname: args.domainname.clone(),
         labels: labels(args, caller)?,
         annotations: env::labels("--annotation", args.annotation.iter().cloned())?,

@@ -63,6 +63,11 @@ pub(crate) fn expressions(a: &mut Attributes<'_>, rule: &Rule) {
                 expression(a, "fib", &[(1, REGISTER), (2, 3), (3, 2)]);
                 compare(a, EQUAL, &2_u32.to_ne_bytes()); // RTN_LOCAL
             }
+            Match::SourceLocal => {
+                // NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF
+                expression(a, "fib", &[(1, REGISTER), (2, 3), (3, 1 | 1 << 3)]);
+                compare(a, EQUAL, &2_u32.to_ne_bytes());
+            }
             // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED; IPS_DST_NAT
             Match::Established => conntrack_has(a, 0, 0b110),
             Match::Published => conntrack_has(a, 2, 1 << 5),

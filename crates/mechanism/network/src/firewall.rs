@@ -160,6 +160,8 @@ pub enum Match {
     Icmp6,
     /// The destination is an address of the host.
     DestinationLocal,
+    /// The source is an address of the device through which it came in.
+    SourceLocal,
     /// Belongs or relates to a connection that is already known.
     Established,
     /// Its destination was translated: it came through a published port.
@@ -319,8 +321,14 @@ fn guard(policy: &Policy) -> Vec<Rule> {
     }
     if !v6.is_empty() {
         // Neighbours are found under link-local addresses, and under none at all before one is checked for doubles.
+        // IPv6 has no rule that what comes in from the host's own address is a martian, as IPv4 has.
+        let gateways = policy.gateways.iter().filter(|g| g.is_ipv6());
+        rules.extend(gateways.map(|g| rule(vec![Match::Source(IpNet::host(*g))], Action::Drop)));
         for net in v6.iter().chain(&link_local) {
             let source = Match::Source(*net);
+            if link_local.contains(net) {
+                rules.push(rule(vec![source.clone(), Match::SourceLocal], Action::Drop));
+            }
             if policy.internal {
                 let to = v6.iter().chain(&link_local).chain(&groups6);
                 rules.extend(to.map(|to| pass(vec![source.clone(), Match::Destination(*to)])));

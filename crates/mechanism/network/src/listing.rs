@@ -95,6 +95,7 @@ impl fmt::Display for Match {
             Match::NotDestination(net) => address(f, *net, "daddr !="),
             Match::Icmp6 => f.write_str("meta l4proto ipv6-icmp"),
             Match::DestinationLocal => f.write_str("fib daddr type local"),
+            Match::SourceLocal => f.write_str("fib saddr . iif type local"),
             Match::Established => f.write_str("ct state established,related"),
             Match::Published => f.write_str("ct status dnat"),
         }

@@ -215,6 +215,7 @@ impl Channel {
         let policy = Policy {
             bridge: bridge.to_owned(),
             subnets: Vec::new(),
+            gateways: Vec::new(),
             parent: false,
             internal: false,
             isolate: false,

@@ -1,6 +1,7 @@
 //! One network's part of the rules, before they are rules.
 
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use tare_model::address::IpNet;
 use tare_model::network::Network;
 
@@ -11,6 +12,9 @@ pub struct Policy {
     pub bridge: String,
     /// From where its containers speak; host parts are zero. None: any source is taken for a container's own.
     pub subnets: Vec<IpNet>,
+    /// The host's own addresses on the bridge: no container speaks from them.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
     /// A device of the host's is a port of the bridge: machines behind it speak under addresses of their own.
     #[serde(default)]
     pub parent: bool,
@@ -30,6 +34,7 @@ impl Policy {
         Policy {
             bridge: bridge.to_owned(),
             subnets: network.subnets.iter().map(|subnet| subnet.net).collect(),
+            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             parent: network.parent.is_some(),
             internal: network.internal,
             isolate: network.isolate,

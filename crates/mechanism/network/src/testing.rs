@@ -30,6 +30,10 @@ pub(crate) fn policy(bridge: &str, subnets: &[&str]) -> Policy {
     Policy {
         bridge: bridge.into(),
         subnets: subnets.iter().map(|net| net.parse().unwrap()).collect(),
+        gateways: subnets
+            .iter()
+            .filter_map(|net| net.parse::<tare_model::address::IpNet>().unwrap().first_host())
+            .collect(),
         parent: false,
         internal: false,
         isolate: false,

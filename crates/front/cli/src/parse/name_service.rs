@@ -88,6 +88,14 @@ pub(crate) fn domain(text: &str) -> Result<(), String> {
     Err(format!("{text:?} is no host name"))
 }
 
+/// `--hostname`, which becomes a line of /etc/hosts: any name that is one word.
+pub(crate) fn hostname(text: &str) -> Result<String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(super::bad("--hostname", text, "expected one word"));
+    }
+    Ok(text.to_owned())
+}
+
 /// An address, perhaps in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let plain = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
