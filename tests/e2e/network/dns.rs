@@ -294,3 +294,38 @@ fn names_lead_to_pages() {
     assert_eq!(fetch(&net.outside, &format!("{}:8080", tare_tests::lan::HOST)).as_deref(), Some("web"));
     assert!(Path::new(&net.host.run_dir().join("networks")).exists());
 }
+
+#[test]
+fn a_network_may_have_resolvers_or_no_names() {
+    let mut net = Lan::new();
+    let _server = upstream(&net);
+    net.resolver("nameserver 203.0.113.250\n");
+    net.ok(&["network", "create", "--dns", OUTSIDE, "red"]);
+    net.peer("asks", &["--network", "red"]);
+    assert_eq!(answers(&net, "asks", "up.example"), ["203.0.113.7"]);
+    assert_eq!(net.inspect(&["network", "inspect", "red"])["Resolvers"][0], OUTSIDE);
+    net.ok(&["network", "create", "--disable-dns", "mute"]);
+    net.peer("one", &["--network", "mute"]);
+    net.peer("two", &["--network", "mute"]);
+    let ping = |whom: &str| net.run(&["exec", "one", "ping", "-c", "1", "-W", "1", whom]).code;
+    assert_eq!(ping(&net.addresses("two", "mute").0), 0);
+    assert_ne!(ping("two"), 0);
+}
+
+#[test]
+fn the_configuration_file_names_resolvers_domains_and_options() {
+    let mut net = Lan::new();
+    let _server = upstream(&net);
+    net.resolver("nameserver 203.0.113.250\nsearch host.example\n");
+    let file = net.host.scratch("config.toml");
+    let text = "dns_search = [\"corp.example\"]\ndns_options = [\"ndots:3\"]\n";
+    std::fs::write(&file, format!("[network]\ndns = [\"{OUTSIDE}\"]\n{text}")).unwrap();
+    let line = ["run", "-d", "--name", "asks", "busybox", "sleep", "1000"];
+    let out = Running::start(net.command(&line).env("TARE_CONFIG", &file), None).wait();
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    assert_eq!(answers(&net, "asks", "up.example"), ["203.0.113.7"]);
+    let seen = net.ok(&["exec", "asks", "cat", "/etc/resolv.conf"]);
+    for line in ["search corp.example", "options ndots:3"] {
+        assert!(seen.lines().any(|l| l == line), "{line}: {seen}");
+    }
+}
