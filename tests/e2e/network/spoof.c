@@ -3,7 +3,6 @@
  *
  *   send PORT {FROM TO TEXT}...   one UDP datagram for each, its IP header made here; %DEVICE may follow a TO of fe80::
  *   hear PORT                     prints the text of each datagram that comes to this port, of both families
- *   hoard ADDRESS PORT COUNT      opens so many connections, asks without reading, prints "held N", and keeps them
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -12,11 +11,9 @@
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/udp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -92,35 +89,11 @@ static int hear(int port) {
   }
 }
 
-static int hoard(const char *address, int port, int count) {
-  struct rlimit all;
-  getrlimit(RLIMIT_NOFILE, &all);
-  all.rlim_cur = all.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &all);
-  struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-  struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
-  int is_six = inet_pton(AF_INET6, address, &six.sin6_addr) == 1, held = 0, least = 4096;
-  inet_pton(AF_INET, address, &four.sin_addr);
-  for (int i = 0; i < count; i++) {
-    int s = socket(is_six ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
-    setsockopt(s, SOL_SOCKET, SO_RCVBUF, &least, sizeof least);
-    struct timeval patience = {.tv_sec = 2};
-    setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (s < 0 || connect(s, is_six ? (void *)&six : (void *)&four, is_six ? sizeof six : sizeof four)) continue;
-    send(s, "get 4000000\n", 12, MSG_NOSIGNAL);
-    held++;
-  }
-  printf("held %d\n", held);
-  fflush(stdout);
-  return poll(NULL, 0, -1);
-}
-
 int main(int argc, char **argv) {
   if (argc >= 3 && !strcmp(argv[1], "send")) {
     for (int i = 3; i + 2 < argc; i += 3) send_one(atoi(argv[2]), argv[i], argv[i + 1], argv[i + 2]);
     return 0;
   }
   if (argc == 3 && !strcmp(argv[1], "hear")) return hear(atoi(argv[2]));
-  if (argc == 5 && !strcmp(argv[1], "hoard")) return hoard(argv[2], atoi(argv[3]), atoi(argv[4]));
   return 2;
 }
