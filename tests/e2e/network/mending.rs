@@ -218,3 +218,17 @@ fn a_lent_device_is_known_by_its_number_inside_from_the_start_and_later() {
         assert_eq!(net.inside.on(&["ip", "link", "show", PARENT]).code, 0, "live: {live}");
     }
 }
+
+#[test]
+fn addresses_are_given_from_a_range_that_is_no_network() {
+    let net = Lan::new();
+    net.ok(&["network", "create", "--subnet", "10.77.0.0/24", "--ip-range", "10.77.0.11-10.77.0.12", "few"]);
+    assert_eq!(net.inspect(&["network", "inspect", "few"])["IPAM"]["Config"][0]["IPRange"], "10.77.0.11-10.77.0.12");
+    for (name, address) in [("one", "10.77.0.11"), ("two", "10.77.0.12")] {
+        net.ok(&["run", "-d", "--name", name, "--network", "few", "busybox", "sleep", "1000"]);
+        assert_eq!(net.addresses(name, "few").0, address);
+    }
+    let full = net.fails(&["create", "--network", "few", "busybox", "true"], 1);
+    assert!(full.contains("10.77.0.11-10.77.0.12"), "{full}");
+    net.ok(&["create", "--network", "few", "--ip", "10.77.0.99", "busybox", "true"]);
+}

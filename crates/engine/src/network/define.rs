@@ -276,9 +276,9 @@ fn details(request: &NetworkRequest, network: &Network, subnets: &mut [Subnet]) 
         subnet.gateway = Some(*gateway);
     }
     for range in &request.ranges {
-        let of = |s: &&mut Subnet| s.net.includes(*range) && request.subnets.contains(&s.net);
+        let of = |s: &&mut Subnet| range.is_in(s.net) && request.subnets.contains(&s.net);
         let subnet = subnets.iter_mut().find(of).ok_or_else(|| nowhere("range", range))?;
-        if subnet.range.replace(range.network()).is_some() {
+        if subnet.range.replace(*range).is_some() {
             return Err(invalid(network, "create network", format!("{} has two ranges", subnet.net)));
         }
     }
@@ -398,7 +398,7 @@ mod tests {
         let n = made(|r| {
             r.subnets = vec![net("fd00:9::/64"), net("10.9.0.0/16")];
             r.gateways = vec![ip("10.9.0.254")];
-            r.ranges = vec![net("10.9.4.0/24")];
+            r.ranges = vec![net("10.9.4.0/24").into()];
             r.reserved = [("router".to_owned(), ip("10.9.4.1")), ("six".to_owned(), ip("fd00:9::1"))].into();
             r.internal = true;
             r.device = Some("br-back".into());
@@ -409,7 +409,7 @@ mod tests {
         let v4 = n.v4().unwrap();
         assert_eq!(
             (v4.net, v4.gateway, v4.range),
-            (net("10.9.0.0/16"), Some(ip("10.9.0.254")), Some(net("10.9.4.0/24")))
+            (net("10.9.0.0/16"), Some(ip("10.9.0.254")), Some(net("10.9.4.0/24").into()))
         );
         assert_eq!(v4.reserved, [ip("10.9.4.1")]);
         // The gateway that was not asked for makes way.
@@ -468,7 +468,7 @@ mod tests {
         assert!(with(|r| r.gateways = vec![ip("10.8.0.1")]).contains("gateway 10.8.0.1 is in none of its subnets"));
         assert!(with(|r| r.gateways = vec![ip("10.9.0.255")]).contains("broadcast address"));
         assert!(with(|r| r.gateways = vec![ip("10.9.0.1"), ip("10.9.0.2")]).contains("two gateways"));
-        assert!(with(|r| r.ranges = vec![net("10.9.0.0/23")]).contains("range 10.9.0.0/23 is in none"));
+        assert!(with(|r| r.ranges = vec![net("10.9.0.0/23").into()]).contains("range 10.9.0.0/23 is in none"));
         let elsewhere = with(|r| r.reserved = [("x".to_owned(), ip("10.7.0.1"))].into());
         assert!(elsewhere.contains("reserved address 10.7.0.1"), "{elsewhere}");
         assert!(

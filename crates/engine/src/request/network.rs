@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use tare_model::address::{IpNet, MacAddress};
+use tare_model::address::{AddressRange, IpNet, MacAddress};
 use tare_model::network::{Driver, Route};
 use tare_network::Transport;
 
@@ -124,7 +124,7 @@ pub struct NetworkRequest {
     /// The next hop of the default route (for a bridge, the host's own address), each in one of the subnets.
     pub gateways: Vec<IpAddr>,
     /// The part of a subnet from which addresses are handed out unasked, each in one of the subnets.
-    pub ranges: Vec<IpNet>,
+    pub ranges: Vec<AddressRange>,
     /// Addresses of other machines, never handed out, with what they are for.
     pub reserved: BTreeMap<String, IpAddr>,
     /// Whether containers get IPv4 addresses; absent: as the driver has it.

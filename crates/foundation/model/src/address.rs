@@ -118,6 +118,88 @@ impl IpNet {
     }
 }
 
+/// Addresses of one family that follow one another; as text `10.1.0.5-10.1.0.20`, or a network where they are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+impl AddressRange {
+    /// From the first to the last; `None` if that is no range.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<AddressRange> {
+        (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(AddressRange { first, last })
+    }
+
+    /// The first one.
+    pub const fn first(self) -> IpAddr {
+        self.first
+    }
+
+    /// The last one.
+    pub const fn last(self) -> IpAddr {
+        self.last
+    }
+
+    /// Whether all of it belongs to a network.
+    pub fn is_in(self, net: IpNet) -> bool {
+        net.contains(self.first) && net.contains(self.last)
+    }
+
+    fn as_net(self) -> Option<IpNet> {
+        let same = (number(self.first) ^ number(self.last)).leading_zeros() as u8;
+        let net = IpNet::new(self.first, same - (128 - width(self.first)))?;
+        (AddressRange::from(net) == self).then_some(net)
+    }
+}
+
+impl From<IpNet> for AddressRange {
+    fn from(net: IpNet) -> AddressRange {
+        AddressRange { first: net.first(), last: net.last() }
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_net() {
+            Some(net) => net.fmt(f),
+            None => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.contains('/') {
+            return text.parse().map(IpNet::into);
+        }
+        text.split_once('-').and_then(|(first, last)| Self::new(first.parse().ok()?, last.parse().ok()?)).ok_or_else(
+            || {
+                Error::new(Kind::Invalid, "parse range", format_args!("\"{text}\""))
+                    .because("neither a network nor two addresses of one family, the lower one first")
+                    .hint("write it as in 10.112.1.0/24 or 10.112.1.10-10.112.1.99")
+            },
+        )
+    }
+}
+
+impl TryFrom<String> for AddressRange {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<AddressRange> for String {
+    fn from(range: AddressRange) -> String {
+        range.to_string()
+    }
+}
+
 /// Bits of an address of this family.
 pub const fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
@@ -295,6 +377,23 @@ mod tests {
         let bad = ["", "02:74:0a:70:00", "02:74:0a:70:00:02:03", "03:00:00:00:00:01", "002:0:0:0:0:1", "x:0:0:0:0:1"];
         for bad in bad.into_iter().chain(["0:0:0:0:0:0"]) {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_networks_or_two_addresses() {
+        for text in
+            ["10.1.0.0/24", "10.1.0.5-10.1.0.20", "0.0.0.0/0", "10.1.0.7/32", "fd00::5-fd00::7", "fd00::/64", "::/0"]
+        {
+            let range: AddressRange = text.parse().unwrap();
+            assert_eq!(range.to_string(), text);
+            assert_eq!(serde_json::from_str::<AddressRange>(&format!("\"{text}\"")).unwrap(), range);
+        }
+        assert_eq!("10.1.0.0-10.1.0.255".parse::<AddressRange>().unwrap().to_string(), "10.1.0.0/24");
+        let range: AddressRange = "10.1.0.5-10.1.0.20".parse().unwrap();
+        assert!(range.is_in("10.1.0.0/24".parse().unwrap()) && !range.is_in("10.1.0.0/28".parse().unwrap()));
+        for bad in ["", "10.1.0.5", "10.1.0.9-10.1.0.5", "10.1.0.5-fd00::1", "10.1.0.5-", "10.1.0.0/33"] {
+            assert_eq!(bad.parse::<AddressRange>().unwrap_err().kind(), Kind::Invalid, "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Networks as they are defined: what `network create` decided.
 
-use crate::address::IpNet;
+use crate::address::{AddressRange, IpNet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -152,7 +152,7 @@ pub struct Subnet {
     pub gateway: Option<IpAddr>,
     /// The part from which addresses are chosen; `None` for all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub range: Option<IpNet>,
+    pub range: Option<AddressRange>,
     /// Addresses that are never given to a container.
     #[serde(default)]
     pub reserved: Vec<IpAddr>,

@@ -8,7 +8,7 @@ use crate::Store;
 use crate::sql::State as _;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::net::{IpAddr, Ipv4Addr};
-use tare_model::address::{IpNet, address_of as address_from, number};
+use tare_model::address::{AddressRange, IpNet, address_of as address_from, number};
 use tare_model::{Error, Kind, Result};
 
 /// A wish for one address.
@@ -19,7 +19,7 @@ pub struct AddressRequest {
     /// The subnet: all addresses of it may be wanted.
     pub pool: IpNet,
     /// The part of it from which one is chosen; all of it where absent.
-    pub range: Option<IpNet>,
+    pub range: Option<AddressRange>,
     /// Never handed out (gateway, …). The pool's first and, in IPv4, last address never are either.
     pub exclude: Vec<IpAddr>,
     /// This one and no other.
@@ -132,8 +132,8 @@ fn check_wanted(tx: &Connection, request: &AddressRequest, wanted: IpAddr) -> Re
 
 /// The one after the highest leased address, so that addresses are reused late; past the pool's end the lowest gap.
 fn free_address(tx: &Connection, request: &AddressRequest) -> Result<IpAddr> {
-    let pool = request.range.unwrap_or(request.pool);
-    let (first, last) = pool.range();
+    let pool = request.range.unwrap_or(request.pool.into());
+    let (first, last) = (number(pool.first()), number(pool.last()));
     let reserved = reserved(request);
     let at = |n: u128| address_from(n, request.pool.address());
     let bounds = (&request.network, bytes(at(first)), bytes(at(last)));

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tare_engine::request::{NetworkRequest, Route};
-use tare_model::address::IpNet;
+use tare_model::address::{AddressRange, IpNet};
 use tare_model::network::Driver;
 use tare_model::{Error, Kind, Result};
 
@@ -33,7 +33,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "ADDRESS/PREFIX")]
     subnet: Vec<String>,
     /// Part of the subnet from which addresses are given
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    #[arg(long, value_name = "ADDRESS/PREFIX|FIRST-LAST")]
     ip_range: Vec<String>,
     /// Next hop of the default route; of a bridge the host's own address
     #[arg(long, value_name = "ADDRESS")]
@@ -134,7 +134,7 @@ fn request(args: &CreateArgs) -> Result<NetworkRequest> {
         driver,
         subnets: args.subnet.iter().map(|t| net("--subnet", t)).collect::<Result<_>>()?,
         gateways: args.gateway.iter().map(|t| address("--gateway", t)).collect::<Result<_>>()?,
-        ranges: args.ip_range.iter().map(|t| net("--ip-range", t)).collect::<Result<_>>()?,
+        ranges: args.ip_range.iter().map(|t| range(t)).collect::<Result<_>>()?,
         reserved: reserved(&args.aux_address)?,
         ipv4: args.ipv4,
         ipv6: args.ipv6,
@@ -215,6 +215,10 @@ fn driver(text: &str) -> Result<Driver> {
 
 fn net(flag: &str, text: &str) -> Result<IpNet> {
     text.parse().map_err(|_| bad(flag, text, "expected ADDRESS/PREFIX, as 10.7.0.0/24 or fd00:7::/64"))
+}
+
+fn range(text: &str) -> Result<AddressRange> {
+    text.parse().map_err(|_| bad("--ip-range", text, "expected ADDRESS/PREFIX, or FIRST-LAST, as 10.7.0.10-10.7.0.99"))
 }
 
 fn address(flag: &str, text: &str) -> Result<IpAddr> {
