@@ -1,6 +1,6 @@
 //! Reading a container's log: what is there, and what is still to come.
 //!
-//! The files are those of [`crate::supervise`]: `log.2`, `log.1`, `log`, oldest first, each ordered by time. Reading
+//! The files are those of [`mod@crate::supervise`]: `log.2`, `log.1`, `log`, oldest first, each ordered by time. Reading
 //! holds no lock: files are known by inode, so a rotation in the middle neither repeats nor drops anything, and a
 //! container that is removed at its end is still read to the last line.
 

@@ -7,10 +7,10 @@
 //! blobs/sha256/<hex>        manifests, configs, layers
 //! ```
 //!
-//! That is what [`Store::save`] writes. [`Store::load`] reads it, OCI archives and layouts without docker's file, and
-//! docker's own archives, old (`<id>/layer.tar`) and new. A tar stream cannot be sought in and `manifest.json` may come
-//! last, so everything in an archive becomes a blob under a lease first, whatever its name; what turns out to be of no
-//! use goes with the lease.
+//! That is what [`Store::save`](crate::Store::save) writes. [`Store::load`](crate::Store::load) reads it, OCI archives
+//! and layouts without docker's file, and docker's own archives, old (`<id>/layer.tar`) and new. A tar stream cannot be
+//! sought in and `manifest.json` may come last, so everything in an archive becomes a blob under a lease first,
+//! whatever its name; what turns out to be of no use goes with the lease.
 
 mod import;
 mod load;

@@ -7,8 +7,8 @@
 //!   dir/  trusted.overlay.opaque=y  hides all that is in `dir` below        tar: dir/.wh..wh..opq
 //! ```
 //!
-//! The way in ([`unpack`]): compressed bytes -> [thread: decompress, hash] -> large buffers -> [caller's thread: tar,
-//! meaning (`tare_format::Change`), [`LayerSink`]]. The way out ([`diff`]): an upper directory and the view below it ->
+//! The way in ([`unpack()`]): compressed bytes -> [thread: decompress, hash] -> large buffers -> [caller's thread: tar,
+//! meaning (`tare_format::Change`), [`LayerSink`]]. The way out ([`diff()`]): an upper directory and the view below it ->
 //! sorted tar, hash -> large buffers -> [thread: compress, hash, write]. Where layers lie, and that they are whole and
 //! durable before anybody sees them, is the concern of the store around this module.
 //!
