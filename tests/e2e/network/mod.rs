@@ -7,6 +7,7 @@ mod commands;
 mod connect;
 mod dns;
 mod drivers;
+mod explain;
 mod faults;
 mod firewall;
 mod hairpin;
