@@ -38,4 +38,5 @@ fi
 [ -z "$(tare ps --all --quiet)" ]
 fails grep tare <<<"$(grep -v layers /proc/self/mountinfo)"
 fails grep . <<<"$(find /sys/fs/cgroup -maxdepth 3 -type d -name 'tare*')"
+for _ in $(seq 50); do ip -br link | grep '^t' || break; sleep 0.1; done
 fails grep '^t' <<<"$(ip -br link)"
