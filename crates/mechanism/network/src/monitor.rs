@@ -1,8 +1,8 @@
 //! A wake-up when somebody deletes rules: `nft flush ruleset`, a firewall that is restarted.
 //!
 //! Membership in nftables' multicast group, behind a filter that lets pass only what begins with a deletion (of an element:
-//! of a table of tare's), and of these none that a process of tare made: a notification has the sequence number of the request that caused it, and ours
-//! are numbered in a range of their own. So hundreds of supervisors sleep through every start, stop and repair.
+//! of a table of tare's), and of these none that a process of tare made: a notification has the sequence number of the
+//! request that caused it, and ours are numbered in a range of their own. So hundreds of supervisors sleep through every start, stop and repair.
 
 use crate::channel::OUR_SEQUENCES;
 use crate::nft::{DELCHAIN, DELRULE, DELSET, DELSETELEM, DELTABLE};
