@@ -235,13 +235,19 @@ impl Relay {
         }
     }
 
+    /// Connections must not take the descriptors that everything else of this process needs: one has up to six.
+    fn is_full(&self) -> bool {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        self.pairs.len() as u64 >= limit / 8
+    }
+
     fn accept(&mut self, key: u64, now: Instant) {
         for _ in 0..MOST_AT_ONCE {
             let Some(listener) = self.listeners.get(key) else { return };
             match accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(client) => {
                     let local = getsockname(&client).ok().and_then(|a| SocketAddr::try_from(a).ok());
-                    if local.is_some_and(|a| a.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+                    if local.is_some_and(|a| a.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)) && !self.is_full() {
                         self.open(key, client);
                     } else {
                         refuse(&client);
