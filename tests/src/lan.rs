@@ -215,6 +215,11 @@ impl Lan {
             namespace.ip(&format!("route add default via {gateway}"));
             namespace.ip(&format!("-6 route add default via {gateway6}"));
         }
+        // A device that has just been made is not in use at once; what tare does shall be the only thing that is new.
+        for (namespace, there) in [(&inside, OUTSIDE), (&outside, HOST), (&inside, OUTSIDE6), (&outside, HOST6)] {
+            let ping = ["busybox", "ping", "-c", "1", "-W", "1", there];
+            assert!(eventually(Duration::from_secs(20), || namespace.on(&ping).code == 0), "{there} is not reached");
+        }
         let host = Host::new();
         let site = host.scratch("site");
         std::fs::create_dir_all(&site).unwrap();
