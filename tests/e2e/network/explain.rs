@@ -36,6 +36,23 @@ fn whoever_drops_is_told_at_the_start_and_explained() {
     change(&net, &["nft", "flush", "ruleset"]);
 }
 
+#[test]
+fn a_rule_about_one_sender_is_told() {
+    let net = Lan::new();
+    net.peer("web", &["-p", "8080:80"]);
+    let rule =
+        "add table inet admin { chain guard { type filter hook forward priority 0; ip saddr 192.0.2.2 drop; }; }";
+    for (line, program) in [
+        (&["nft", rule][..], "nft"),
+        (&["iptables-legacy", "-I", "FORWARD", "-s", "192.0.2.2", "-j", "DROP"], "legacy"),
+    ] {
+        change(&net, line);
+        let told = net.ok(&["port", "explain", "web"]);
+        assert!(told.contains("that depends on who asks"), "{program}: {told}");
+        change(&net, &["nft", "flush", "ruleset"]);
+    }
+}
+
 fn change(net: &Lan, line: &[&str]) {
     drop(net.inside.ok(line));
 }

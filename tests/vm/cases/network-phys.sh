@@ -56,6 +56,14 @@ start() {
   tare exec card busybox ping -c 1 -W 2 192.0.2.1
 }
 pid_of() { tare inspect --format "{{.State.$1}}" card; }
+# A signal is sent at once, but a process takes its time to end.
+kill_dead() {
+  local pid
+  kill -9 "$@"
+  for pid; do
+    while [ -e "/proc/$pid" ]; do sleep 0.05; done
+  done
+}
 supervisor() { tare inspect card | grep -m 1 -oi '"supervisor_*pid": *[0-9]*' | grep -o '[0-9]*$'; }
 
 # stopped, killed
@@ -77,7 +85,7 @@ back
 
 # the supervisor is killed: the container ends with it, the kernel returns the card, the next command finds it
 start
-kill -9 "$(supervisor)"
+kill_dead "$(supervisor)"
 tare ps --all
 back 50
 tare rm -f card
@@ -86,7 +94,7 @@ tare rm -f card
 start
 ip link add eth0 type veth peer name other0
 pid=$(pid_of Pid)
-kill -9 "$(supervisor)" "$pid"
+kill_dead "$(supervisor)" "$pid"
 for _ in $(seq 100); do ip -br link | grep -q '^dev' && break; sleep 0.1; done
 ip -br link
 ip -br link | grep '^dev'
@@ -125,7 +133,7 @@ back
 tare run -d --name card --network own box:1 busybox sleep 1000
 tare network attach-netns card
 ip netns exec card ip link show eth0
-kill -9 "$(supervisor)" "$(pid_of Pid)"
+kill_dead "$(supervisor)" "$(pid_of Pid)"
 tare ps --all
 back 50
 fails grep -w card <<<"$(ip netns list)"

@@ -119,13 +119,11 @@ impl Engine {
 fn judge(firewalls: &Firewalls, table: &str, probe: &Probe) -> Vec<Reason> {
     let v4 = probe.destination.is_ipv4();
     let local: IpAddr = if v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    // Nobody's: addresses for documentation (RFC 5737, RFC 3849). Rules about particular senders are not met.
-    let somebody: IpAddr =
-        if v4 { Ipv4Addr::new(203, 0, 113, 1).into() } else { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into() };
     let packet = Packet {
         arriving: probe.from.clone(),
         leaving: probe.to.clone(),
-        source: if probe.from.is_some() { somebody } else { local },
+        // Whoever it is: what is said of particular senders is told.
+        source: probe.from.is_none().then_some(local),
         destination: probe.destination.ip(),
         transport: probe.transport,
         port: probe.destination.port(),

@@ -54,7 +54,7 @@ fn packets(endpoint: &Endpoint, bridge: &str) -> Vec<Packet> {
             out.push(Packet {
                 arriving: Some(bridge.to_owned()),
                 leaving: None,
-                source: own,
+                source: Some(own),
                 destination: somebody,
                 transport: Transport::Tcp,
                 port: 443,
@@ -64,7 +64,7 @@ fn packets(endpoint: &Endpoint, bridge: &str) -> Vec<Packet> {
         out.extend(endpoint.ports.first().map(|port| Packet {
             arriving: None,
             leaving: Some(bridge.to_owned()),
-            source: somebody,
+            source: None,
             destination: own,
             transport: port.transport,
             port: port.container_port,

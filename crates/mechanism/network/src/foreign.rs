@@ -66,8 +66,8 @@ pub struct Packet {
     pub arriving: Option<String>,
     /// The device through which it goes out.
     pub leaving: Option<String>,
-    /// Its source.
-    pub source: IpAddr,
+    /// Its source; `None` if it may come from anywhere, and what a rule about the source does is then not known.
+    pub source: Option<IpAddr>,
     /// Its destination, translated already where it is asked about after that.
     pub destination: IpAddr,
     /// The protocol.

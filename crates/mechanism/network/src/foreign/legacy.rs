@@ -258,8 +258,13 @@ impl<'a> Entry<'a> {
             Some(name.iter().zip(mask).zip(wanted).all(|((n, m), w)| n & m == w & m))
         };
         let protocol = u16::from_ne_bytes(array(self.bytes, protocol_at)?);
+        let source = match packet.source {
+            Some(address) => Some(masked(address, 0)?),
+            // A rule about no source in particular is one about all of them.
+            None => self.bytes.get(2 * width..3 * width)?.iter().all(|m| *m == 0).then_some(true),
+        };
         let conditions = [
-            (masked(packet.source, 0)?, INVERT_SOURCE),
+            (source.unwrap_or(inverted & INVERT_SOURCE == 0), INVERT_SOURCE),
             (masked(packet.destination, width)?, INVERT_DESTINATION),
             (device(&packet.arriving, devices)?, INVERT_IN),
             (device(&packet.leaving, devices + 16)?, INVERT_OUT),
@@ -268,7 +273,7 @@ impl<'a> Entry<'a> {
         if conditions.iter().any(|(holds, bit)| *holds == (inverted & bit != 0)) {
             return Some(false);
         }
-        let mut all = Some(true);
+        let mut all = source.map(|_| true);
         let mut rest = self.bytes.get(if self.v4 { 112 } else { 168 }..self.bytes.len() - self.target.len())?;
         while !rest.is_empty() {
             let size = usize::from(u16::from_ne_bytes(array(rest, 0)?)).max(32);

@@ -389,12 +389,12 @@ impl<'a> Machine<'a> {
         match base {
             NETWORK if packet.destination.is_ipv4() => {
                 put(9, &[packet.transport.number()]);
-                put(12, &octets(packet.source));
+                put(12, &packet.source.map(octets).unwrap_or_default());
                 put(16, &octets(packet.destination));
             }
             NETWORK => {
                 put(6, &[packet.transport.number()]);
-                put(8, &octets(packet.source));
+                put(8, &packet.source.map(octets).unwrap_or_default());
                 put(24, &octets(packet.destination));
             }
             TRANSPORT => put(2, &packet.port.to_be_bytes()),

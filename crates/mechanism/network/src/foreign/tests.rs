@@ -7,7 +7,7 @@ fn packet(port: u16) -> Packet {
     Packet {
         arriving: Some("eth0".into()),
         leaving: Some("tare0".into()),
-        source: "198.51.100.2".parse().unwrap(),
+        source: Some("198.51.100.2".parse().unwrap()),
         destination: "10.112.0.2".parse().unwrap(),
         transport: Transport::Tcp,
         port,
@@ -70,11 +70,17 @@ fn rules_of_nft_are_followed() {
         assert_eq!(only(&packet(110)).0, Fate::MayDrop);
         let other = Packet { arriving: Some("eth1".into()), ..packet(91) };
         assert_eq!(only(&other), (Fate::Passes, "rule 3 of chain forward".to_owned()));
-        let foreign = Packet { source: "203.0.113.1".parse().unwrap(), ..packet(80) };
+        let foreign = Packet { source: Some("203.0.113.1".parse().unwrap()), ..packet(80) };
         assert_eq!(only(&foreign).0, Fate::Drops);
         let dropping = refusing_forward_chains().unwrap();
         assert_eq!(dropping.len(), 1);
         assert_eq!(dropping[0].to_string(), "chain forward of table inet fw (nftables)");
+        // An accepting policy with a drop of one sender.
+        nft(
+            "flush ruleset; table ip a { chain f { type filter hook forward priority 0; ip saddr 198.51.100.7 drop; }; }",
+        );
+        assert_eq!(only(&packet(80)).0, Fate::Passes);
+        assert_eq!(only(&Packet { source: None, ..packet(80) }), (Fate::MayDrop, "rule 1 of chain f".to_owned()));
         // An accepting policy with a drop that depends on a mark.
         nft("flush ruleset; table ip a { chain f { type filter hook forward priority 0; meta mark 7 drop; }; }");
         assert_eq!(only(&packet(80)), (Fate::MayDrop, "rule 1 of chain f".to_owned()));
@@ -111,6 +117,9 @@ fn rules_of_iptables_are_followed_of_both_kinds() {
             assert_eq!(only(&packet(110)).0, Fate::MayDrop, "{program}");
             let other = Packet { arriving: Some("eth1".into()), ..packet(96) };
             assert_eq!(only(&other), decided(Fate::Drops, "rule 3 of chain USER"), "{program}");
+            // Whoever it is: the rule about a sender may be met.
+            assert_eq!(only(&Packet { source: None, ..packet(80) }).0, Fate::MayDrop, "{program}");
+            assert_eq!(only(&Packet { source: None, ..packet(70) }).0, Fate::Passes, "{program}");
             let own = Packet { arriving: Some("wlan0".into()), ..packet(80) };
             assert_eq!(only(&own), decided(Fate::Drops, "the policy"), "{program}");
             let dropping = refusing_forward_chains().unwrap();
