@@ -1,42 +1,25 @@
 //! Entries and what they bring back. A veth end stands in for a card, and is moved by `ip`.
 
 use super::*;
-use crate::Config;
+use crate::network::testing::{command, engine, in_new_namespace};
 use std::os::fd::{AsFd, AsRawFd};
-use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
+use tare_kernel::netlink::new_network_namespace;
 use tare_model::network::{Driver, Network};
 use tare_network::Site;
 
-#[expect(clippy::disallowed_methods, reason = "the tests compare with what ip says")]
 fn ip(line: &str) -> String {
-    let out = std::process::Command::new("ip").args(line.split(' ')).output().unwrap();
-    assert!(out.status.success(), "ip {line}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    command(&format!("ip {line}"))
 }
 
 /// Runs `test` on a host with a card that has an address, with an engine of its own.
 fn on_host(test: impl FnOnce(&Engine) + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        let netns = new_network_namespace().unwrap();
-        let work = || {
-            ip("link add card0 mtu 1400 type veth peer name other0");
-            ip("addr add 198.51.100.7/24 dev card0");
-            ip("link set card0 up");
-            let dir = tempfile::tempdir().unwrap();
-            let config = Config {
-                root: dir.path().join("root"),
-                run: dir.path().join("run"),
-                executable: None,
-                fault: None,
-                network: Default::default(),
-            };
-            test(&Engine::open(config).unwrap());
-        };
-        in_network_namespace(netns.as_fd(), work).unwrap();
+    in_new_namespace(|| {
+        ip("link add card0 mtu 1400 type veth peer name other0");
+        ip("addr add 198.51.100.7/24 dev card0");
+        ip("link set card0 up");
+        let (_dir, engine) = engine();
+        test(&engine);
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 fn plan(engine: &Engine) -> EndpointPlan {

@@ -203,8 +203,8 @@ fn lock(path: &Path, create: OFlags, how: FlockOperation) -> Result<Option<Owned
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::testing::engine;
     use crate::network::testing::{command, in_new_namespace, record};
-    use crate::network::verbs::tests::engine;
     use crate::request::{Attachment, NetworkRequest, RunRequest};
     use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
 

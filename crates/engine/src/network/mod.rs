@@ -25,7 +25,7 @@ mod ports;
 mod shape;
 mod subnets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verbs;
 
 pub(crate) use bridge::Release;

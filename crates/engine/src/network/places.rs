@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_container_that_switches_ipv6_off_gets_none_of_it() {
-        let (_dir, engine) = crate::network::verbs::tests::engine();
+        let (_dir, engine) = crate::network::testing::engine();
         let mut request = RunRequest::default();
         let families = |request: &RunRequest| address_requests(&engine.places(request).unwrap()[0]).len();
         assert_eq!(families(&request), 2);
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn networks_are_named_once_and_only_with_a_stack_of_ones_own() {
-        let (_dir, engine) = crate::network::verbs::tests::engine();
+        let (_dir, engine) = crate::network::testing::engine();
         let twice = RunRequest {
             attachments: vec![Attachment::default(), Attachment { network: "default".into(), ..Attachment::default() }],
             ..RunRequest::default()

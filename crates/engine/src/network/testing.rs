@@ -2,10 +2,25 @@
 
 use crate::record::Record;
 use crate::request::RunRequest;
+use crate::{Config, Engine};
 use std::os::fd::AsFd;
 use tare_kernel::netlink::{in_network_namespace, new_network_namespace};
 use tare_model::address::IpNet;
 use tare_model::network::{Driver, Network, Subnet};
+
+/// An engine with an empty store, which goes with the directory.
+pub(crate) fn engine() -> (tempfile::TempDir, Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        root: dir.path().join("root"),
+        run: dir.path().join("run"),
+        executable: None,
+        fault: None,
+        network: Default::default(),
+    };
+    let engine = Engine::open(config).unwrap();
+    (dir, engine)
+}
 
 /// A bridge with these subnets, each with its first host as gateway.
 pub(crate) fn network(name: &str, subnets: &[&str]) -> Network {

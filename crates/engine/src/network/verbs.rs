@@ -261,23 +261,9 @@ impl Engine {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::Config;
-
-    /// An engine with an empty store, which goes with the directory.
-    pub(crate) fn engine() -> (tempfile::TempDir, Engine) {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            root: dir.path().join("root"),
-            run: dir.path().join("run"),
-            executable: None,
-            fault: None,
-            network: Default::default(),
-        };
-        let engine = Engine::open(config).unwrap();
-        (dir, engine)
-    }
+    use crate::network::testing::engine;
 
     fn named(name: &str) -> NetworkRequest {
         NetworkRequest { name: name.to_owned(), ..NetworkRequest::default() }

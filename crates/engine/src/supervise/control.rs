@@ -191,15 +191,7 @@ mod tests {
 
     #[test]
     fn a_request_of_another_version_is_refused_in_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = crate::Config {
-            root: dir.path().join("root"),
-            run: dir.path().join("run"),
-            executable: None,
-            fault: None,
-            network: crate::NetworkDefaults::default(),
-        };
-        let engine = Engine::open(config).unwrap();
+        let (_dir, engine) = crate::network::testing::engine();
         let mut live = Live::new(&engine, &"0".repeat(64), Vec::new());
         let answer: Result<Done> = serde_json::from_slice(&live.answer(b"{\"fly\":1}")).unwrap();
         assert_eq!(answer.unwrap_err().kind(), Kind::Unsupported);

@@ -14,7 +14,7 @@ const IPV4_FORWARDING: &str = "net/ipv4/ip_forward";
 const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 const IPV6_DEVICES: &str = "/proc/sys/net/ipv6/conf";
 
-/// The families in which packets are to pass.
+/// The families in which packets are to pass; IPv6 only where the kernel has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Families {
     pub(crate) v4: bool,
@@ -35,7 +35,7 @@ pub(crate) fn enable_forwarding(route: &mut Channel, families: Families) -> Resu
     if families.v4 && is_off(IPV4_FORWARDING)? {
         changed.push(write(IPV4_FORWARDING, "0", "1")?);
     }
-    if families.v6 && has_ipv6() && is_off(IPV6_FORWARDING)? {
+    if families.v6 && is_off(IPV6_FORWARDING)? {
         for device in devices_on_advertisements(route)? {
             changed.push(write(&format!("net/ipv6/conf/{device}/accept_ra"), "1", "2")?);
         }
