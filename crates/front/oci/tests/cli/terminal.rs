@@ -3,7 +3,7 @@
 use crate::place::{Place, eventually};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::termios::{OutputModes, tcgetattr, tcgetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr};
 use serde_json::json;
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -42,6 +42,10 @@ fn the_terminal_is_sent_before_create_returns() {
     assert!(tcgetattr(&master).unwrap().output_modes.contains(OutputModes::ONLCR));
     let size = tcgetwinsize(&master).unwrap();
     assert_eq!((size.ws_row, size.ws_col), (31, 97));
+    // Else what is typed is shown among what the program prints.
+    let mut settings = tcgetattr(&master).unwrap();
+    settings.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&master, OptionalActions::Now, &settings).unwrap();
     place.ok(&["start", &place.id]);
     let mut master = std::fs::File::from(master);
     master.write_all(b"words\n").unwrap();
