@@ -9,6 +9,7 @@
 //! are written as equal bytes.
 
 pub mod entry;
+pub mod erofs;
 pub mod layer;
 pub mod tar;
 

@@ -37,12 +37,14 @@ pub struct Reader<R> {
     padding: u64,
     global: Records,
     done: bool,
+    /// Bytes taken from the source.
+    position: u64,
 }
 
 impl<R: BufRead> Reader<R> {
     /// Starts reading at the archive's first byte.
     pub fn new(source: R, limits: Limits) -> Self {
-        Reader { source, limits, remaining: 0, padding: 0, global: Records::default(), done: false }
+        Reader { source, limits, remaining: 0, padding: 0, global: Records::default(), done: false, position: 0 }
     }
 
     /// The next entry, or `None` at the end: two blocks of zeros, or the end of the source.
@@ -83,6 +85,11 @@ impl<R: BufRead> Reader<R> {
     /// The stored bytes of the current entry: its content, or a sparse file's pieces one after another.
     pub fn content(&mut self) -> Content<'_, R> {
         Content { reader: self }
+    }
+
+    /// Bytes from the archive's first one to what is read next: after [`Reader::next`], to the entry's content.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The source, positioned after what was read so far.
@@ -213,6 +220,7 @@ impl<R: BufRead> Reader<R> {
             }
             let n = usize::try_from(rest).unwrap_or(usize::MAX).min(available);
             self.source.consume(n);
+            self.position += n as u64;
             rest -= n as u128;
         }
         Ok(())
@@ -248,7 +256,10 @@ impl<R: BufRead> Reader<R> {
             match self.source.read(&mut block[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => return Err(truncated()),
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    self.position += n as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(reading(&e)),
             }
@@ -279,6 +290,7 @@ impl<R: BufRead> BufRead for Content<'_, R> {
     fn consume(&mut self, n: usize) {
         let n = n.min(usize::try_from(self.reader.remaining).unwrap_or(usize::MAX));
         self.reader.remaining -= n as u64;
+        self.reader.position += n as u64;
         self.reader.source.consume(n);
     }
 }

@@ -1,0 +1,337 @@
+//! Reading an image back: to verify it, and to look at layers that are not mounted. Every number is checked; nothing is trusted.
+
+use super::layout::{
+    BLOCK, BLOCK_BITS, DIRENT, HOLE, INCOMPAT_CHUNKED, INODE, Layout, MAGIC, SLOT, SUPER_OFFSET, SUPER_SIZE,
+    XATTR_HEADER, decode_device, kind_of, whole_name,
+};
+use crate::entry::{EntryKind, Time};
+use std::io;
+use tare_model::{Error, Kind, Result};
+
+/// Attributes of one inode, names of one directory and targets of links, at most, in bytes.
+const LARGEST: u64 = 64 << 20;
+const TARGET: u64 = 4095;
+
+/// Bytes at a place, as of a file.
+pub trait ReadAt {
+    /// Fills `out` from byte `at` on.
+    ///
+    /// # Errors
+    /// What the source reports; `UnexpectedEof` where it has fewer bytes.
+    fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+impl ReadAt for [u8] {
+    fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        let begin = usize::try_from(at).unwrap_or(usize::MAX);
+        let there = begin.checked_add(out.len()).and_then(|end| self.get(begin..end));
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+impl ReadAt for std::fs::File {
+    fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, out, at)
+    }
+}
+
+/// An inode, as it stands in the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// Its number: where it stands.
+    pub nid: u64,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits (`07777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last modification.
+    pub mtime: Time,
+    /// Bytes of content.
+    pub size: u64,
+    /// Number of names.
+    pub links: u32,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes, sorted by name.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    layout: Layout,
+    pointer: u32,
+    /// Where what is behind it begins, in bytes.
+    behind: u64,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirent {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its inode's number.
+    pub nid: u64,
+}
+
+/// An image being read.
+#[derive(Debug)]
+pub struct Reader<R> {
+    source: R,
+    root: u64,
+    inodes: u64,
+    size: u64,
+    count: u64,
+}
+
+/// A file's content, read in order.
+#[derive(Debug)]
+pub struct Content<'a, R> {
+    reader: &'a Reader<R>,
+    inode: &'a Inode,
+    position: u64,
+}
+
+impl<R: ReadAt> Reader<R> {
+    /// Reads the superblock.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` if this is no image of the kind that we write; what the source reports.
+    pub fn new(source: R) -> Result<Reader<R>> {
+        let mut sb = [0; SUPER_SIZE];
+        source.read_exact_at(&mut sb, SUPER_OFFSET as u64).map_err(|e| failed(&e))?;
+        let f = Fields(&sb);
+        if f.u32(0) != MAGIC {
+            return Err(corrupt("it has no superblock"));
+        }
+        if sb[12] != BLOCK_BITS || f.u32(80) & !INCOMPAT_CHUNKED != 0 || sb[90] != 0 {
+            return Err(corrupt("it was made by another program"));
+        }
+        let (size, inodes) = (u64::from(f.u32(36)) * BLOCK, u64::from(f.u32(40)) * BLOCK);
+        if inodes >= size {
+            return Err(corrupt("its inodes are beyond its end"));
+        }
+        Ok(Reader { source, root: u64::from(f.u16(14)), inodes, size, count: f.u64(16) })
+    }
+
+    /// Bytes of the image.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Number of inodes.
+    pub fn inodes(&self) -> u64 {
+        self.count
+    }
+
+    /// The root directory.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`; what the source reports.
+    pub fn root(&self) -> Result<Inode> {
+        let root = self.inode(self.root)?;
+        if root.kind == EntryKind::Directory { Ok(root) } else { Err(corrupt("its root is no directory")) }
+    }
+
+    /// The inode of this number.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`; what the source reports.
+    pub fn inode(&self, nid: u64) -> Result<Inode> {
+        let at = nid
+            .checked_mul(SLOT)
+            .and_then(|n| n.checked_add(self.inodes))
+            .ok_or_else(|| corrupt("an inode beyond its end"))?;
+        let bytes = self.bytes(at, INODE)?;
+        let f = Fields(&bytes);
+        let format = f.u16(0);
+        let layout = Layout::of(format >> 1 & 7).filter(|_| format & 1 == 1 && format >> 4 == 0);
+        let layout = layout.ok_or_else(|| corrupt("an inode of an unknown form"))?;
+        let kind = kind_of(f.u16(4)).ok_or_else(|| corrupt("an inode of no type"))?;
+        let pointer = f.u32(16);
+        let units = u64::from(f.u16(2));
+        let own = if units == 0 { 0 } else { XATTR_HEADER + (units - 1) * 4 };
+        let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        Ok(Inode {
+            nid,
+            kind,
+            mode: u32::from(f.u16(4) & 0o7777),
+            uid: f.u32(24),
+            gid: f.u32(28),
+            mtime: Time { secs: f.u64(32).cast_signed(), nanos: f.u32(40) },
+            size: f.u64(8),
+            links: f.u32(44),
+            device: if is_device { decode_device(pointer) } else { (0, 0) },
+            xattrs: self.xattrs(at + INODE, own)?,
+            layout,
+            pointer,
+            behind: at + INODE + own,
+        })
+    }
+
+    /// The names of a directory, in order, without `.` and `..`.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`, also where names are out of order; what the source reports.
+    pub fn list(&self, directory: &Inode) -> Result<Vec<Dirent>> {
+        if directory.kind != EntryKind::Directory || directory.size > LARGEST {
+            return Err(corrupt("a directory that is none"));
+        }
+        let data = self.whole(directory)?;
+        let mut out: Vec<Dirent> = Vec::new();
+        for block in data.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX)) {
+            let f = Fields(block);
+            let entry = usize::try_from(DIRENT).unwrap_or_default();
+            let names_at = usize::from(f.u16(8));
+            if names_at < entry || names_at % entry != 0 || names_at > block.len() {
+                return Err(corrupt("a directory without sense"));
+            }
+            for i in 0..names_at / entry {
+                let begin = usize::from(f.u16(i * entry + 8));
+                let end =
+                    if (i + 1) * entry < names_at { usize::from(f.u16((i + 1) * entry + 8)) } else { block.len() };
+                let name = block.get(begin..end).ok_or_else(|| corrupt("a name outside of its block"))?;
+                let name = name.split(|b| *b == 0).next().unwrap_or_default();
+                if name.is_empty() || name.contains(&b'/') {
+                    return Err(corrupt("a directory with a name that is none"));
+                }
+                if name == b"." || name == b".." {
+                    continue;
+                }
+                if out.last().is_some_and(|last| last.name.as_slice() >= name) {
+                    return Err(corrupt("a directory out of order"));
+                }
+                out.push(Dirent { name: name.to_vec(), nid: f.u64(i * entry) });
+            }
+        }
+        Ok(out)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`; what the source reports.
+    pub fn target(&self, link: &Inode) -> Result<Vec<u8>> {
+        if link.kind != EntryKind::Symlink || link.size > TARGET {
+            return Err(corrupt("a link that is none"));
+        }
+        self.whole(link)
+    }
+
+    /// A file's content.
+    pub fn content<'a>(&'a self, file: &'a Inode) -> Content<'a, R> {
+        Content { reader: self, inode: file, position: 0 }
+    }
+
+    fn whole(&self, inode: &Inode) -> Result<Vec<u8>> {
+        match inode.layout {
+            Layout::Inline => self.bytes(inode.behind, inode.size),
+            Layout::Plain => self.bytes(u64::from(inode.pointer) * BLOCK, inode.size),
+            Layout::Chunks => Err(corrupt("a directory or link in chunks")),
+        }
+    }
+
+    fn xattrs(&self, at: u64, length: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut out = Vec::new();
+        if length == 0 {
+            return Ok(out);
+        }
+        let bytes = self.bytes(at, length)?;
+        let shared = usize::from(bytes[4]);
+        let mut rest = bytes.get(usize::try_from(XATTR_HEADER).unwrap_or_default()..).unwrap_or_default();
+        if shared != 0 {
+            return Err(corrupt("shared attributes"));
+        }
+        while let [name_length, prefix, low, high, more @ ..] = rest {
+            let (name_length, value_length) =
+                (usize::from(*name_length), usize::from(u16::from_le_bytes([*low, *high])));
+            let name = more.get(..name_length).and_then(|rest| whole_name(*prefix, rest));
+            let value = more.get(name_length..name_length + value_length);
+            let (Some(name), Some(value)) = (name, value) else { return Err(corrupt("an attribute without sense")) };
+            out.push((name, value.to_vec()));
+            rest = rest.get((4 + name_length + value_length).next_multiple_of(4)..).unwrap_or_default();
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>> {
+        if at.checked_add(length).is_none_or(|end| end > self.size) || length > LARGEST {
+            return Err(corrupt("something beyond its end"));
+        }
+        let mut out = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.source.read_exact_at(&mut out, at).map_err(|e| failed(&e))?;
+        Ok(out)
+    }
+
+    /// Where the data at `position` of a file is, and how much follows in one piece; `None` for a hole.
+    fn locate(&self, inode: &Inode, position: u64) -> Result<(Option<u64>, u64)> {
+        let left = inode.size - position;
+        match inode.layout {
+            Layout::Inline => Ok((Some(inode.behind + position), left)),
+            Layout::Plain => Ok((Some(u64::from(inode.pointer) * BLOCK + position), left)),
+            Layout::Chunks => {
+                let bits = (inode.pointer & 31) + u32::from(BLOCK_BITS);
+                let chunk = position >> bits;
+                let at = chunk
+                    .checked_mul(4)
+                    .and_then(|n| n.checked_add(inode.behind))
+                    .ok_or_else(|| corrupt("a chunk beyond its end"))?;
+                let entry = Fields(&self.bytes(at, 4)?).u32(0);
+                let within = position - (chunk << bits);
+                let here = ((1 << bits) - within).min(left);
+                Ok(((entry != HOLE).then(|| u64::from(entry) * BLOCK + within), here))
+            }
+        }
+    }
+}
+
+impl<R: ReadAt> io::Read for Content<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.inode.size || out.is_empty() {
+            return Ok(0);
+        }
+        let (place, there) = self.reader.locate(self.inode, self.position).map_err(io::Error::other)?;
+        let n = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
+        let out = &mut out[..n];
+        match place {
+            Some(at) if at.checked_add(n as u64).is_none_or(|end| end > self.reader.size) => {
+                return Err(io::Error::other(corrupt("data beyond its end")));
+            }
+            Some(at) => self.reader.source.read_exact_at(out, at)?,
+            None => out.fill(0),
+        }
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+/// Little-endian numbers at places; zero beyond the end.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes(self.array(at))
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.array(at))
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.array(at))
+    }
+}
+
+fn corrupt(why: &str) -> Error {
+    Error::new(Kind::Corrupt, "read layer image", "").because(why)
+}
+
+fn failed(e: &io::Error) -> Error {
+    let copy = e.raw_os_error().map_or_else(|| io::Error::from(e.kind()), io::Error::from_raw_os_error);
+    Error::io("read layer image", "", copy)
+}
