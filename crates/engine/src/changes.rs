@@ -15,7 +15,7 @@ use std::path::Path;
 use tare_model::image::{Compression, Descriptor, Empty, History, RunConfig};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Group;
-use tare_store::layer::{self, ChangeKind, DiffOptions, DirectorySink, Excluded, Lowers, UnpackLimits};
+use tare_store::layer::{self, ChangeKind, DiffOptions, Excluded, Lowers, UnpackLimits};
 use tare_store::{Image, ImageLayer, Lease};
 
 impl Engine {
@@ -104,19 +104,16 @@ impl Engine {
         lease.hold(&[diffed.diff_id])?;
         if !self.store.has_layer(&diffed.diff_id)? {
             // Unpacked from what others will unpack it from: what cannot be read back is found out now.
-            let draft = lease.layer()?;
+            let mut draft = lease.layer()?;
             let from = self.store.open_blob(&diffed.digest)?;
             // Our own: a file of zeros may well be compressed a thousandfold.
             let limits = UnpackLimits { ratio: u64::MAX, ..UnpackLimits::default() };
-            let unpacked = {
-                let mut sink = DirectorySink::new(draft.fd(), Box::new(|_| Ok(None)));
-                layer::unpack(from, Compression::Gzip, &limits, &mut sink)?
-            };
+            let unpacked = draft.unpack(from, Compression::Gzip, &limits, Box::new(|_| Ok(None)))?;
             if unpacked.diff_id != diffed.diff_id {
                 return Err(Error::new(Kind::Corrupt, "verify layer", diffed.diff_id)
                     .because(format!("it reads back as {}", unpacked.diff_id)));
             }
-            draft.publish(unpacked.diff_id, unpacked.size)?;
+            draft.publish(&unpacked)?;
         }
         Ok(Some(ImageLayer { diff_id: diffed.diff_id, blob: descriptor }))
     }

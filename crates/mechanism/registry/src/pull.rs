@@ -5,15 +5,13 @@ use crate::download::download;
 use crate::manifest::{self, Chosen};
 use crate::pipe::{Sender, pipe};
 use crate::session::{Access, Session};
-use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tare_model::image::{Compression, Descriptor, ImageConfig, Manifest, Platform, media};
 use tare_model::{Context, Digest, Error, Kind, Reference, Result};
-use tare_store::layer::{DirectorySink, Lowers, UnpackLimits, Unpacked, unpack};
+use tare_store::layer::{Below, UnpackLimits, Unpacked};
 use tare_store::{Event, Image, ImageLayer, LayerDraft, Lease, NewImage, Progress, Store};
 
 const MAX_CONFIG: u64 = 8 << 20;
@@ -230,10 +228,10 @@ impl<'a> Work<'a> {
             (true, false) => {
                 start("unpack");
                 let file = store.open_blob(&layer.blob.digest)?;
-                let draft = self.lease.layer()?;
+                let mut draft = self.lease.layer()?;
                 let reader = Counted { inner: file, item: &item, progress: self.progress, stop: &self.stop };
-                let unpacked = self.unpack(position, layer, &draft, reader)?;
-                draft.publish(unpacked.diff_id, unpacked.size)?;
+                let unpacked = self.unpack(position, layer, &mut draft, reader)?;
+                draft.publish(&unpacked)?;
                 "done"
             }
             (false, true) => {
@@ -252,12 +250,12 @@ impl<'a> Work<'a> {
     }
 
     fn receive_and_unpack(&self, position: usize, layer: &ImageLayer) -> Result<()> {
-        let draft = self.lease.layer()?;
+        let mut draft = self.lease.layer()?;
         let (sender, reader) = pipe();
         let abandoned = AtomicBool::new(false);
         let (received, unpacked) = std::thread::scope(|scope| {
             let receiver = scope.spawn(|| self.receive(layer, Some(sender), &abandoned));
-            let unpacked = self.unpack(position, layer, &draft, reader);
+            let unpacked = self.unpack(position, layer, &mut draft, reader);
             // Damaged content is most often a damaged transfer: let the digest tell. Anything else is final.
             if unpacked.as_ref().is_err_and(|e| e.kind() != Kind::Corrupt) {
                 abandoned.store(true, Ordering::Relaxed);
@@ -265,7 +263,7 @@ impl<'a> Work<'a> {
             (receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), unpacked)
         });
         match (received, unpacked) {
-            (Ok(()), Ok(unpacked)) => draft.publish(unpacked.diff_id, unpacked.size),
+            (Ok(()), Ok(unpacked)) => draft.publish(&unpacked),
             (Ok(()), Err(e)) => Err(e),
             (Err(e), Err(reason)) if e.kind() == Kind::Cancelled => Err(reason),
             (Err(e), _) => Err(e),
@@ -298,13 +296,13 @@ impl<'a> Work<'a> {
         &self,
         position: usize,
         layer: &ImageLayer,
-        draft: &LayerDraft,
+        draft: &mut LayerDraft,
         reader: impl Read + Send,
     ) -> Result<Unpacked> {
         let compression = Compression::of_media_type(&layer.blob.media_type)?;
-        let mut sink = DirectorySink::new(draft.fd(), Box::new(|path| self.find_below(position, path)));
+        let below = Box::new(|path: &[u8]| self.find_below(position, path));
         let unpacked =
-            unpack(reader, compression, self.limits, &mut sink).during("unpack layer", layer.diff_id.short())?;
+            draft.unpack(reader, compression, self.limits, below).during("unpack layer", layer.diff_id.short())?;
         if unpacked.diff_id != layer.diff_id {
             return Err(Error::new(Kind::Corrupt, "unpack layer", layer.diff_id)
                 .because(format!("the content's diff ID is {}", unpacked.diff_id)));
@@ -313,7 +311,7 @@ impl<'a> Work<'a> {
     }
 
     /// Looks for a hard link's target in the layers below, once they are there.
-    fn find_below(&self, position: usize, path: &[u8]) -> Result<Option<OwnedFd>> {
+    fn find_below(&self, position: usize, path: &[u8]) -> Result<Option<Below>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while (0..position).any(|below| !state.done.contains(&below)) {
             if self.stop.load(Ordering::Relaxed) {
@@ -322,15 +320,8 @@ impl<'a> Work<'a> {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
-        let store = self.lease.store();
-        let open = |layer: &ImageLayer| {
-            let path = store.layer_path(&layer.diff_id);
-            rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| Error::io("open", path.display(), e))
-        };
-        let below = self.layers[..self.jobs[position]].iter().rev().map(open).collect::<Result<Vec<_>>>()?;
-        let found = Lowers::new(below.iter().map(std::os::fd::AsFd::as_fd)).lookup(path)?;
-        Ok(found.map(|f| f.fd))
+        let below: Vec<_> = self.layers[..self.jobs[position]].iter().map(|l| l.diff_id).collect();
+        self.lease.store().look_below(&below, path)
     }
 }
 

@@ -71,7 +71,7 @@ impl Store {
         }
         for diff_id in &refs.layers {
             let row = writer.read(|db| found(db, diff_id, &boot))?;
-            if row == Found::No || !self.layer_path(diff_id).is_dir() {
+            if row == Found::No || self.placed(diff_id).is_none() {
                 findings.push(Finding::broken(format!("layer {diff_id}"), "it is needed and it is missing"));
             }
         }

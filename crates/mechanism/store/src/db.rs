@@ -17,7 +17,7 @@ use std::time::Duration;
 use tare_model::{Context as _, Error, Kind, Result};
 
 /// The schema that this tare writes. A store with a higher one is refused; a lower one is brought here by [`migrate`].
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// `tare` in ASCII, in the header of state.db.
 const APPLICATION_ID: i64 = 0x7461_7265;
@@ -61,7 +61,8 @@ CREATE TABLE digests (
 CREATE TABLE layers (
     diff_id TEXT PRIMARY KEY,
     size    INTEGER NOT NULL,               -- bytes of its files
-    boot    TEXT                            -- not synced yet: trusted in this boot of the host only
+    boot    TEXT,                           -- not synced yet: trusted in this boot of the host only
+    image   TEXT                            -- digest of its image without the archive; NULL for a tree of files
 ) WITHOUT ROWID;
 CREATE TABLE containers (
     id      TEXT PRIMARY KEY,

@@ -68,8 +68,11 @@ pub struct NewImage<'a> {
 }
 
 impl Store {
-    /// The directories of an image for overlayfs, top first.
-    pub fn lowers(&self, image: &Image) -> Vec<std::path::PathBuf> {
+    /// The layers of an image for overlayfs, top first.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` for a layer that is not there.
+    pub fn lowers(&self, image: &Image) -> Result<Vec<crate::Placed>> {
         self.lowers_of(&image.diff_ids())
     }
 

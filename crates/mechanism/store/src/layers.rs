@@ -4,42 +4,90 @@
 //! per layer. Until then a layer's row carries the boot id: after a power cut, files may be there without content.
 
 use crate::db::{Durability, boot_id};
+use crate::layer::{Below, DirectorySink, FindBelow, ImageSink, UnpackLimits, Unmounted, Unpacked, look_below, unpack};
 use crate::rows::{Found, found};
 use crate::sql::State as _;
 use crate::{Lease, Store};
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use tare_model::{Context as _, Digest, Error, Result};
+use tare_format::erofs::Reader;
+use tare_model::image::Compression;
+use tare_model::{Context as _, Digest, Error, Kind, Result};
+
+/// What an unpacked layer is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `fs/`, a tree of files: for every kernel.
+    Tree,
+    /// `layer.erofs`, one file: the layer's archive with an EROFS index over it, to be mounted.
+    Image,
+}
+
+/// An unpacked layer in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Which it is.
+    pub diff_id: Digest,
+    /// What it is.
+    pub form: Form,
+    /// The tree's root, or the image.
+    pub path: PathBuf,
+}
+
+const TREE: &str = "fs";
+const IMAGE: &str = "layer.erofs";
 
 /// A layer being unpacked: a directory that nobody else sees until [`LayerDraft::publish`]. Made by [`Lease::layer`];
 /// dropped without being published, it goes with its lease.
 pub struct LayerDraft {
     lease: Lease,
     dir: PathBuf,
-    fs: PathBuf,
-    fd: OwnedFd,
+    form: Form,
 }
 
 impl LayerDraft {
-    /// The root of the layer's tree, to unpack into.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// Unpacks a blob into it, once. `below` finds the targets of hard links that lead into the layers below.
+    ///
+    /// # Errors
+    /// As [`unpack`].
+    pub fn unpack<'a>(
+        &'a mut self,
+        blob: impl Read + Send,
+        compression: Compression,
+        limits: &UnpackLimits,
+        below: Box<FindBelow<'a>>,
+    ) -> Result<Unpacked> {
+        match self.form {
+            Form::Tree => {
+                let path = self.dir.join(TREE);
+                std::fs::create_dir(&path).during("create directory", path.display())?;
+                let fd = open_dir(&path)?;
+                // What overlayfs shows as the container's `/` when the layer says nothing about it, whatever the umask.
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| Error::io("chmod", path.display(), e))?;
+                unpack(blob, compression, limits, &mut DirectorySink::new(fd.as_fd(), below))
+            }
+            Form::Image => {
+                let path = self.dir.join(IMAGE);
+                let file = File::options().write(true).create_new(true).open(&path).during("create", path.display())?;
+                let mut sink = ImageSink::new(file, self.lease.scratch()?, below)?;
+                let unpacked = unpack(blob, compression, limits, &mut sink)?;
+                Ok(Unpacked { index: sink.index(), ..unpacked })
+            }
+        }
     }
 
-    /// Its path, for messages and mounts.
-    pub fn path(&self) -> &Path {
-        &self.fs
-    }
-
-    /// Gives the layer its name; held by the lease from then on. `size`: bytes of its regular files.
+    /// Gives the layer its name; held by the lease from then on.
     /// If another process published the same layer meanwhile, that one stays and this draft goes.
     ///
     /// # Errors
     /// System calls that fail.
-    pub fn publish(self, diff_id: Digest, size: u64) -> Result<()> {
+    pub fn publish(self, unpacked: &Unpacked) -> Result<()> {
+        let Unpacked { diff_id, size, index, .. } = *unpacked;
         let store = self.lease.store();
         self.lease.hold(&[diff_id])?;
         let boot = boot_id()?;
@@ -53,9 +101,10 @@ impl LayerDraft {
         std::fs::rename(&self.dir, &place).during("rename", place.display())?;
         writer.transaction(Durability::Lazy, |tx| {
             // Not REPLACE: that would delete the row first, which images may refer to.
-            let statement = "INSERT INTO layers (diff_id, size, boot) VALUES (?1, ?2, ?3)
-                ON CONFLICT DO UPDATE SET size = ?2, boot = ?3";
-            tx.execute(statement, (diff_id.hex(), i64::try_from(size).unwrap_or(i64::MAX), boot)).state("write")?;
+            let statement = "INSERT INTO layers (diff_id, size, boot, image) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT DO UPDATE SET size = ?2, boot = ?3, image = ?4";
+            let row = (diff_id.hex(), i64::try_from(size).unwrap_or(i64::MAX), boot, index.map(|i| i.hex()));
+            tx.execute(statement, row).state("write")?;
             Ok(())
         })
     }
@@ -63,24 +112,19 @@ impl LayerDraft {
 
 impl fmt::Debug for LayerDraft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LayerDraft").field(&self.fs).finish()
+        f.debug_struct("LayerDraft").field("dir", &self.dir).field("form", &self.form).finish_non_exhaustive()
     }
 }
 
 impl Lease {
-    /// A new, empty layer directory to unpack into.
+    /// A new, empty layer to unpack into, of the form that the store makes ([`Store::unpack_as`]).
     ///
     /// # Errors
     /// System calls that fail.
     pub fn layer(&self) -> Result<LayerDraft> {
         let dir = self.fresh_path("l");
-        let fs = dir.join("fs");
         std::fs::create_dir(&dir).during("create directory", dir.display())?;
-        std::fs::create_dir(&fs).during("create directory", fs.display())?;
-        let fd = open_dir(&fs)?;
-        // What overlayfs shows as the container's `/` when the layer says nothing about it, whatever the umask.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| Error::io("chmod", fs.display(), e))?;
-        Ok(LayerDraft { lease: self.clone(), dir, fs, fd })
+        Ok(LayerDraft { lease: self.clone(), dir, form: self.store().form() })
     }
 }
 
@@ -94,21 +138,66 @@ impl Store {
         Ok(self.read(|db| found(db, diff_id, &boot))? != Found::No && self.layer_dir(diff_id).is_dir())
     }
 
-    /// The root of a layer's tree: `<root>/layers/<hex>/fs`.
-    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
-        self.layer_dir(diff_id).join("fs")
+    /// Decides, when it is first needed, in which form layers are unpacked from now on; trees if nobody says so. Both are used,
+    /// whichever is there.
+    pub fn unpack_as(&self, choose: fn() -> Form) {
+        let _ = self.0.choose_form.set(choose);
+    }
+
+    fn form(&self) -> Form {
+        *self.0.form.get_or_init(|| self.0.choose_form.get().map_or(Form::Tree, |choose| choose()))
+    }
+
+    /// Where a layer is; `None` if it is not there.
+    pub fn placed(&self, diff_id: &Digest) -> Option<Placed> {
+        let dir = self.layer_dir(diff_id);
+        let forms = [(Form::Image, IMAGE), (Form::Tree, TREE)].map(|(form, name)| (form, dir.join(name)));
+        let (form, path) = forms.into_iter().find(|(_, path)| path.exists())?;
+        Some(Placed { diff_id: *diff_id, form, path })
     }
 
     pub(crate) fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
         self.root().join("layers").join(diff_id.hex())
     }
 
-    /// The directories of layers for overlayfs, top first; given bottom first, as images list them. A layer that occurs several times is given once, at
-    /// its highest place: the lower one shows nothing of its own, and overlayfs refuses the same directory twice.
-    pub fn lowers_of(&self, diff_ids: &[Digest]) -> Vec<PathBuf> {
+    /// The layers for overlayfs, top first; given bottom first, as images list them. A layer that occurs several times is given
+    /// once, at its highest place: the lower one shows nothing of its own, and overlayfs refuses the same directory twice.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` for a layer that is not there.
+    pub fn lowers_of(&self, diff_ids: &[Digest]) -> Result<Vec<Placed>> {
         let mut seen = HashSet::new();
-        diff_ids.iter().rev().filter(|d| seen.insert(**d)).map(|d| self.layer_path(d)).collect()
+        let distinct = diff_ids.iter().rev().filter(|d| seen.insert(**d));
+        distinct.map(|d| self.placed(d).ok_or_else(|| missing(d))).collect()
     }
+
+    /// The layer, to be looked at without mounting it.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`; `Kind::Corrupt` for a damaged image; system calls that fail.
+    pub fn unmounted(&self, diff_id: &Digest) -> Result<Unmounted> {
+        let placed = self.placed(diff_id).ok_or_else(|| missing(diff_id))?;
+        match placed.form {
+            Form::Tree => open_dir(&placed.path).map(Unmounted::Tree),
+            Form::Image => {
+                let file = File::open(&placed.path).during("open", placed.path.display())?;
+                Reader::new(file).map(Unmounted::Image)
+            }
+        }
+    }
+
+    /// What these layers (bottom first) show at a cleaned path.
+    ///
+    /// # Errors
+    /// As [`Store::unmounted`] and [`look_below`].
+    pub fn look_below(&self, diff_ids: &[Digest], path: &[u8]) -> Result<Option<Below>> {
+        let layers = diff_ids.iter().rev().map(|d| self.unmounted(d)).collect::<Result<Vec<_>>>()?;
+        look_below(&layers, path)
+    }
+}
+
+fn missing(diff_id: &Digest) -> Error {
+    Error::new(Kind::NotFound, "find layer", diff_id).because("it is not in the store").hint("pull the image again")
 }
 
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {

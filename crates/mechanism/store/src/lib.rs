@@ -5,7 +5,9 @@
 //!   state.db                 SQLite, WAL: which images, names, layers, containers, addresses, networks, volumes exist
 //!   lock                     flock: held by whoever writes state.db or moves something into or out of its place
 //!   blobs/sha256/<hex>       content as it came (manifests, configs, layers, mostly compressed), verified, synced
-//!   layers/<diff id>/fs/     one unpacked layer, in overlayfs form: see [`layer`]
+//!   layers/<diff id>/        one unpacked layer, in one of two forms: see [`layer`]
+//!     layer.erofs              its archive with an EROFS index over it
+//!     fs/                      a tree of files, in overlayfs form
 //!   containers/<id>/         one container's files; made here, filled by others
 //!   volumes/<name>/_data     one volume
 //!   tmp/<lease>/             locked (flock) by the process that is making something; goes with it
@@ -54,7 +56,7 @@ pub use collect::Collected;
 pub use container::{NewContainer, Reserved};
 pub use db::Durability;
 pub use image::{Image, ImageLayer, NewImage};
-pub use layers::LayerDraft;
+pub use layers::{Form, LayerDraft, Placed};
 pub use lease::Lease;
 pub use progress::{Event, Progress, Silent};
 pub use remove::Removed;
@@ -79,6 +81,8 @@ pub(crate) struct Inner {
     log: PathBuf,
     db: Mutex<Option<rusqlite::Connection>>,
     lock: OnceLock<OwnedFd>,
+    choose_form: OnceLock<fn() -> Form>,
+    form: OnceLock<Form>,
 }
 
 impl Store {
@@ -97,6 +101,8 @@ impl Store {
             log: root.join("state.db-wal"),
             db: Mutex::new(None),
             lock: OnceLock::new(),
+            choose_form: OnceLock::new(),
+            form: OnceLock::new(),
         })))
     }
 

@@ -15,6 +15,9 @@ pub(crate) fn migrate(tx: &Connection, from: i64) -> Result<()> {
     if from < 2 {
         definitions_of_networks(tx)?;
     }
+    if from < 3 {
+        tx.execute_batch("ALTER TABLE layers ADD COLUMN image TEXT").state("migrate")?;
+    }
     Ok(())
 }
 

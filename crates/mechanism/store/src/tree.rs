@@ -1,6 +1,6 @@
 //! Layers made here: from a tar stream, or from entries in memory (the starter image, tests).
 
-use crate::layer::{DirectorySink, UnpackLimits, unpack};
+use crate::layer::UnpackLimits;
 use crate::{BlobWriter, Event, Image, ImageLayer, Lease, Progress, Silent, Store};
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -56,7 +56,7 @@ impl Store {
     /// else compressed with `compress` (gzip and zstd at their fastest level). One pass.
     ///
     /// # Errors
-    /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams, and what [`unpack`] refuses.
+    /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams, and what [`crate::layer::unpack`] refuses.
     pub fn add_layer(
         &self,
         lease: &Lease,
@@ -67,14 +67,12 @@ impl Store {
         let (compression, tar) = detect(tar)?;
         let encoding = if compression == Compression::None { compress } else { Compression::None };
         let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
-        let draft = lease.layer()?;
-        let unpacked = {
-            let copy = Copying { from: tar, to: &mut blob, progress };
-            let mut sink = DirectorySink::new(draft.fd(), Box::new(|_| Ok(None)));
-            unpack(copy, compression, &UnpackLimits::default(), &mut sink).during("unpack", "layer")?
-        };
+        let mut draft = lease.layer()?;
+        let copy = Copying { from: tar, to: &mut blob, progress };
+        let unpacked =
+            draft.unpack(copy, compression, &UnpackLimits::default(), Box::new(|_| Ok(None))).during("unpack", "layer")?;
         let (digest, size) = blob.finish().during("write", "layer")?.commit(None)?;
-        draft.publish(unpacked.diff_id, unpacked.size)?;
+        draft.publish(&unpacked)?;
         let kept = if compression == Compression::None { compress } else { compression };
         let blob = Descriptor::new(kept.layer_media_type(), digest, size);
         let layer = ImageLayer { diff_id: unpacked.diff_id, blob };

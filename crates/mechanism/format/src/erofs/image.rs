@@ -16,7 +16,7 @@ const FIRST: u64 = 64;
 /// Chunks of one file, at most (4 MiB of addresses).
 const CHUNKS: u64 = 1 << 20;
 /// From here on a place is counted in the copies behind the archive, wherever these begin.
-pub(super) const IN_COPIES: u64 = 1 << 62;
+pub const IN_COPIES: u64 = 1 << 62;
 
 /// Where one inode goes.
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ mod layout;
 mod reader;
 mod tree;
 
-pub use image::Image;
+pub use image::{IN_COPIES, Image};
 pub use layout::{ARCHIVE, BLOCK};
 pub use reader::{Content, Dirent, Inode, ReadAt, Reader};
 pub use tree::{Data, Place, Tree};

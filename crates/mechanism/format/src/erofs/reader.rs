@@ -86,10 +86,20 @@ pub struct Reader<R> {
 
 /// A file's content, read in order.
 #[derive(Debug)]
-pub struct Content<'a, R> {
-    reader: &'a Reader<R>,
-    inode: &'a Inode,
+pub struct Content<R> {
+    reader: Reader<R>,
+    inode: Inode,
     position: u64,
+}
+
+impl Reader<std::fs::File> {
+    /// Another reader of the same file.
+    ///
+    /// # Errors
+    /// What the kernel reports.
+    pub fn reopen(&self) -> Result<Self> {
+        Ok(Reader { source: self.source.try_clone().map_err(|e| failed(&e))?, ..*self })
+    }
 }
 
 impl<R: ReadAt> Reader<R> {
@@ -218,8 +228,20 @@ impl<R: ReadAt> Reader<R> {
         self.whole(link)
     }
 
-    /// A file's content.
-    pub fn content<'a>(&'a self, file: &'a Inode) -> Content<'a, R> {
+    /// The inode of this name in a directory, if it is there.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`; what the source reports.
+    pub fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
+        let names = self.list(directory)?;
+        match names.binary_search_by(|entry| entry.name.as_slice().cmp(name)) {
+            Ok(i) => self.inode(names[i].nid).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A file's content, read with a reader of its own.
+    pub fn into_content(self, file: Inode) -> Content<R> {
         Content { reader: self, inode: file, position: 0 }
     }
 
@@ -286,12 +308,12 @@ impl<R: ReadAt> Reader<R> {
     }
 }
 
-impl<R: ReadAt> io::Read for Content<'_, R> {
+impl<R: ReadAt> io::Read for Content<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.position >= self.inode.size || out.is_empty() {
             return Ok(0);
         }
-        let (place, there) = self.reader.locate(self.inode, self.position).map_err(io::Error::other)?;
+        let (place, there) = self.reader.locate(&self.inode, self.position).map_err(io::Error::other)?;
         let n = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
         let out = &mut out[..n];
         match place {

@@ -3,7 +3,7 @@
 use super::source::{Archive, Layout, Progressing, Source};
 use super::{DOCKER, DockerImage, INDEX, NAME, REF_NAME};
 use crate::image::{DOCUMENT_MAX, key, manifest_of, parse_config, to_json};
-use crate::layer::{DirectorySink, Lowers, UnpackLimits, unpack};
+use crate::layer::UnpackLimits;
 use crate::layers::open_dir;
 use crate::{Event, Image, ImageLayer, Lease, NewImage, Progress, Store};
 use std::io::Read;
@@ -173,20 +173,16 @@ impl Loading<'_> {
         let item = layer.blob.digest.short();
         self.progress.event(&Event::Started { item: &item, verb: "unpack", total: Some(layer.blob.size) });
         let compression = Compression::of_media_type(&layer.blob.media_type)?;
-        let draft = self.lease.layer()?;
-        let below = |path: &[u8]| {
-            let dirs = self.store.lowers_of(below).iter().map(|p| open_dir(p)).collect::<Result<Vec<_>>>()?;
-            Ok(Lowers::new(dirs.iter().map(|d| d.as_fd())).lookup(path)?.map(|found| found.fd))
-        };
+        let mut draft = self.lease.layer()?;
         let blob = Counted { file: self.store.open_blob(&layer.blob.digest)?, item: &item, progress: self.progress };
-        let mut sink = DirectorySink::new(draft.fd(), Box::new(below));
-        let unpacked = unpack(blob, compression, &UnpackLimits::default(), &mut sink).during("unpack layer", &item)?;
+        let below = Box::new(|path: &[u8]| self.store.look_below(below, path));
+        let unpacked =
+            draft.unpack(blob, compression, &UnpackLimits::default(), below).during("unpack layer", &item)?;
         if unpacked.diff_id != layer.diff_id {
             return Err(Error::new(Kind::Corrupt, "unpack layer", layer.diff_id)
                 .because(format!("the content's diff ID is {}", unpacked.diff_id)));
         }
-        drop(sink);
-        draft.publish(unpacked.diff_id, unpacked.size)?;
+        draft.publish(&unpacked)?;
         self.progress.event(&Event::Finished { item: &item, outcome: "done" });
         Ok(())
     }

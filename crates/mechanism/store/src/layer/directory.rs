@@ -1,18 +1,18 @@
 //! The directory sink: a layer as a tree of files in overlayfs form.
 
-use super::copy::copy_file;
+use super::below::Below;
 use super::sink::LayerSink;
 use super::tree_writer::{Clash, Linked, Parents, TreeWriter};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::BorrowedFd;
 use std::fmt;
 use std::io::BufRead;
-use tare_format::layer::{is_within, show, split};
+use tare_format::layer::{is_within, show};
 use tare_format::{Change, Entry, EntryKind};
 use tare_model::{Error, Kind, Result};
 
 /// Finds a file in the layers below, for hard links whose target is not in this layer. Called at the end only, so it may
-/// wait for those layers. The descriptor is one of `O_PATH | O_NOFOLLOW`.
-pub type FindBelow<'a> = dyn FnMut(&[u8]) -> Result<Option<OwnedFd>> + 'a;
+/// wait for those layers.
+pub type FindBelow<'a> = dyn FnMut(&[u8]) -> Result<Option<Below>> + 'a;
 
 /// Writes a layer's changes into a directory.
 pub struct DirectorySink<'a> {
@@ -40,18 +40,17 @@ impl<'a> DirectorySink<'a> {
         if self.tree.hard_link(&link.path, &link.link)? == Linked::Done {
             return Ok(());
         }
-        let Some(found) = (self.below)(&link.link)? else {
+        let Some(Below { mut entry, mut content }) = (self.below)(&link.link)? else {
             return Err(Error::new(Kind::Invalid, "link", show(&link.path))
                 .because(format!("its target {} is neither in this layer nor in those below", show(&link.link))));
         };
-        let (parent, name) = split(&link.path);
-        let dir = self.tree.parent(parent)?;
-        copy_file(found.as_fd(), dir, name, &link.path)
+        entry.path.clone_from(&link.path);
+        self.tree.put(entry, &mut content)
     }
 }
 
 impl LayerSink for DirectorySink<'_> {
-    fn put(&mut self, change: Change, content: &mut dyn BufRead) -> Result<()> {
+    fn put(&mut self, change: Change, _at: u64, content: &mut dyn BufRead) -> Result<()> {
         let entry = match change {
             Change::Put(entry) => entry,
             Change::Whiteout(path) => return self.tree.whiteout(&path),
@@ -80,7 +79,7 @@ impl LayerSink for DirectorySink<'_> {
         }
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, _archive: u64) -> Result<()> {
         for link in std::mem::take(&mut self.pending) {
             self.settle(&link)?;
         }

@@ -51,6 +51,16 @@ impl<'a> Lowers<'a> {
         Ok(None)
     }
 
+    /// What the topmost layer alone says of this path: `None` nothing, `Some(None)` that nothing is there, whatever lies below.
+    pub(super) fn say(&self, path: &[u8]) -> Result<Option<Option<Found>>> {
+        let Some(top) = self.dirs.first() else { return Ok(None) };
+        Ok(match ask(*top, path).map_err(failed("look up", path))? {
+            Say::Shows(found) => Some(Some(found)),
+            Say::Hides => Some(None),
+            Say::Nothing => None,
+        })
+    }
+
     /// The names that the stack shows in the directory at this cleaned path, with the attributes of each; empty if it is
     /// no directory.
     ///

@@ -17,11 +17,13 @@
 //! ours alone; such attributes in archives are dropped.
 
 mod archive_writer;
+mod below;
 mod changes;
 mod copy;
 mod diff;
 mod directory;
 mod extract;
+mod image_sink;
 mod listing;
 mod lowers;
 mod node;
@@ -32,15 +34,17 @@ mod tree;
 mod tree_writer;
 mod unpack;
 
+pub use below::{Below, Unmounted, look_below};
 pub use changes::{ChangeKind, PathChange, changes};
 pub use copy::copy_tree;
 pub use diff::{DiffOptions, Diffed, Excluded, diff};
 pub use directory::{DirectorySink, FindBelow};
 pub use extract::{ExtractOptions, Ownership, Replace, extract_into};
+pub use image_sink::ImageSink;
 pub use lowers::Lowers;
 pub use node::Found;
 pub use remove::remove_tree;
-pub use sink::LayerSink;
+pub use sink::{LayerSink, Tap};
 pub use tree::{TreeOptions, tar_tree};
 pub use unpack::{UnpackLimits, Unpacked, unpack, unpack_directory};
 

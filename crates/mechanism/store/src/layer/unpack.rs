@@ -1,11 +1,13 @@
 //! The pipeline from compressed bytes to a sink.
 
+use super::below::below_of;
 use super::node::from_reader;
-use super::sink::LayerSink;
+use super::sink::{LayerSink, Tap};
 use super::{DirectorySink, Lowers};
 use rustix::fd::BorrowedFd;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use tare_format::{Change, EntryKind, tar};
 use tare_model::image::Compression;
@@ -46,6 +48,8 @@ pub struct Unpacked {
     pub size: u64,
     /// Number of entries in the archive.
     pub entries: u64,
+    /// Digest of what stands beside the archive in an image; `None` for a tree.
+    pub index: Option<Digest>,
 }
 
 /// Decompresses, hashes, reads the tar and feeds `sink`, with a second thread; buffers stay below 8 MiB. `blob` is read to
@@ -64,14 +68,14 @@ pub fn unpack(
     let (empty, emptied) = channel();
     std::thread::scope(|scope| {
         let producer = scope.spawn(move || produce(blob, compression, limits, &full, &emptied));
-        let mut chunks = Chunks { filled, empty, current: Filled::default(), position: 0 };
+        let mut chunks = Chunks { filled, empty, current: Filled::default(), position: 0, total: 0, tap: sink.tap() };
         let consumed = consume(&mut chunks, limits, sink);
         // The other thread stops at its next buffer if it is not done.
         drop(chunks);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (size, entries) = consumed?;
         let diff_id = produced.ok_or_else(|| Error::new(Kind::Cancelled, "unpack layer", ""))?;
-        Ok(Unpacked { diff_id, size, entries })
+        Ok(Unpacked { diff_id, size, entries, index: None })
     })
 }
 
@@ -89,7 +93,7 @@ pub fn unpack_directory(
     lower: &Lowers<'_>,
     limits: &UnpackLimits,
 ) -> Result<Unpacked> {
-    let below = |path: &[u8]| Ok(lower.lookup(path)?.map(|found| found.fd));
+    let below = |path: &[u8]| lower.lookup(path)?.map(|found| below_of(&found, path)).transpose();
     let unpacked = unpack(blob, compression, limits, &mut DirectorySink::new(fs, Box::new(below)))?;
     match expected {
         Some(expected) if *expected != unpacked.diff_id => Err(Error::new(Kind::Corrupt, "verify layer", expected)
@@ -113,7 +117,8 @@ fn consume(chunks: &mut Chunks, limits: &UnpackLimits, sink: &mut dyn LayerSink)
         if size > limits.total {
             return Err(too_much(format!("files of more than {} bytes", limits.total)));
         }
-        sink.put(Change::of(entry)?, &mut archive.content())?;
+        let at = archive.position();
+        sink.put(Change::of(entry)?, at, &mut archive.content())?;
     }
     loop {
         let rest = chunks.fill_buf().map_err(|e| from_reader("read layer", "", e))?.len();
@@ -122,7 +127,7 @@ fn consume(chunks: &mut Chunks, limits: &UnpackLimits, sink: &mut dyn LayerSink)
         }
         chunks.consume(rest);
     }
-    sink.finish()?;
+    sink.finish(chunks.total)?;
     Ok((size, entries))
 }
 
@@ -261,6 +266,9 @@ struct Chunks {
     empty: Sender<Filled>,
     current: Filled,
     position: usize,
+    /// Bytes that came.
+    total: u64,
+    tap: Option<Tap>,
 }
 
 impl BufRead for Chunks {
@@ -273,7 +281,14 @@ impl BufRead for Chunks {
             }
             self.position = 0;
             match self.filled.recv() {
-                Ok(Ok(buffer)) => self.current = buffer,
+                Ok(Ok(buffer)) => {
+                    if let Some(tap) = &mut self.tap {
+                        tap.file.write_all_at(&buffer.bytes[..buffer.length], tap.at)?;
+                        tap.at += buffer.length as u64;
+                    }
+                    self.total += buffer.length as u64;
+                    self.current = buffer;
+                }
                 Ok(Err(e)) => return Err(io::Error::other(e)),
                 Err(_) => {}
             }
