@@ -131,7 +131,7 @@ impl Engine {
                 Some(ids) => userns::unmapped(&self.dirs(&record.id).upper(), ids)?,
                 None => open(&self.dirs(&record.id).upper())?,
             },
-            lowers: self.lowers(record)?.iter().map(|p| open(p)).collect::<Result<_>>()?,
+            lowers: self.lowers(record)?.iter().map(|l| open(&l.path)).collect::<Result<_>>()?,
         })
     }
 }

@@ -232,10 +232,9 @@ impl Engine {
         };
         let upper = make("upper")?;
         make("work")?;
-        let lowers = self.store.lowers_of(&record.layers);
-        let (mode, uid, gid) = match lowers.first().map(std::fs::metadata) {
-            Some(Ok(m)) => (m.mode() & 0o7777, m.uid(), m.gid()),
-            _ => (0o755, 0, 0),
+        let (mode, uid, gid) = match record.layers.last() {
+            Some(top) => self.store.unmounted(top)?.root_owner()?,
+            None => (0o755, 0, 0),
         };
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
             .during("set mode of", upper.display())?;
@@ -279,7 +278,7 @@ impl Record {
     pub(crate) fn view(&self, engine: &Engine, name: &str) -> Container {
         let dirs = engine.dirs(&self.id);
         let from_image = matches!(self.request.source, Source::Image(_));
-        let lowers = engine.store.lowers_of(&self.layers);
+        let lowers = engine.store.lowers_of(&self.layers).unwrap_or_default();
         Container {
             id: self.id.clone(),
             name: name.to_owned(),
@@ -298,7 +297,7 @@ impl Record {
             enter_network: None,
             ports: Vec::new(),
             mounts: self.mounts.iter().map(Mounted::view).collect(),
-            lowers: lowers.iter().map(|p| p.display().to_string()).collect(),
+            lowers: lowers.iter().map(|p| p.path.display().to_string()).collect(),
             upper: from_image.then(|| dirs.state.join("upper").display().to_string()),
             log_path: dirs.log().display().to_string(),
             cgroup: engine.cgroup_path(&self.id),

@@ -17,6 +17,7 @@ mod images;
 mod info;
 mod init;
 mod instruction;
+mod layers;
 mod lifecycle;
 mod live;
 mod loan;

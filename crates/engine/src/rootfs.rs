@@ -4,6 +4,7 @@
 //! /sys and the three files of /etc. It holds nothing else, and nothing of one container, so that one directory serves
 //! all images whose own such directories look alike: `<root>/init/<signature>`. See docs/adr for the choice.
 
+use crate::layers::Lower;
 use crate::record::{Dirs, Record};
 use crate::request::Source;
 use crate::{Engine, compat, userns};
@@ -42,31 +43,27 @@ impl Engine {
 
     /// The container's layers and its changes on them, as its users see them.
     pub(crate) fn mount_layers(&self, record: &Record, changes: Changes<'_>, volatile: bool) -> Result<OwnedFd> {
-        let plain = self.lowers(record)?;
-        let (mut lowers, _held) = match &record.ids {
-            Some(ids) => Engine::mapped_lowers(&plain, ids)?,
-            None => (plain, Vec::new()),
-        };
+        let mut lowers = self.lowers(record)?;
+        if let Some(ids) = &record.ids {
+            lowers = Engine::mapped_lowers(lowers, ids)?;
+        }
         match changes {
-            Changes::Writable { upper, work } => overlay(&lowers, Some((upper, work)), volatile),
-            Changes::ReadOnly { upper } => {
-                lowers.insert(0, upper.to_owned());
-                overlay(&lowers, None, false)
-            }
+            Changes::Writable { upper, work } => overlay(&paths(&lowers), Some((upper, work)), volatile),
+            Changes::ReadOnly { upper } => overlay(&[&[upper.to_owned()], &paths(&lowers)[..]].concat(), None, false),
         }
     }
 
     /// The read-only layers under the container's changes, top first, the init layer among them.
-    pub(crate) fn lowers(&self, record: &Record) -> Result<Vec<PathBuf>> {
-        let layers = self.store.lowers_of(&record.layers);
-        let mut out = vec![self.init_layer(&layers)?];
-        out.extend(layers);
-        Ok(out)
+    pub(crate) fn lowers(&self, record: &Record) -> Result<Vec<Lower>> {
+        let mut layers = self.mounted_layers(&record.layers)?;
+        layers.insert(0, Lower::directory(self.init_layer(&paths(&layers))?));
+        Ok(layers)
     }
 
     /// What the image alone shows, read-only: to compare with, and to copy from.
     pub(crate) fn mount_image(&self, layers: &[Digest]) -> Result<OwnedFd> {
-        let lowers = self.store.lowers_of(layers);
+        let layers = self.mounted_layers(layers)?;
+        let lowers = paths(&layers);
         let init = self.init_layer(&lowers)?;
         // A single lower directory without an upper one is not an overlay: the init layer makes at least two.
         overlay(&[&lowers[..], &[init]].concat(), None, false)
@@ -122,6 +119,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn paths(lowers: &[Lower]) -> Vec<PathBuf> {
+    lowers.iter().map(|l| l.path.clone()).collect()
 }
 
 /// What lies over a container's layers.

@@ -18,7 +18,8 @@ use crate::request::UserNamespace;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
-use std::path::{Path, PathBuf};
+use crate::layers::Lower;
+use std::path::Path;
 use tare_kernel::mount::{Attributes, PRIVATE, Reach};
 use tare_model::id_map::IdMaps;
 use tare_model::runtime_spec::LinuxIdMapping;
@@ -82,17 +83,19 @@ impl Engine {
         Ok(Some(lock))
     }
 
-    /// A directory of layers, as the container's user namespace shall see its owners: a detached mount. The paths name
-    /// those for as long as the descriptors are open.
-    pub(crate) fn mapped_lowers(lowers: &[PathBuf], ids: &IdMaps) -> Result<(Vec<PathBuf>, Vec<OwnedFd>)> {
+    /// Lower directories, as the container's user namespace shall see their owners.
+    pub(crate) fn mapped_lowers(lowers: Vec<Lower>, ids: &IdMaps) -> Result<Vec<Lower>> {
         let namespace = id_map_namespace(&ids.uid, &ids.gid)?;
-        let mut fds = Vec::with_capacity(lowers.len());
-        for lower in lowers {
-            let tree = clone_private(lower)?;
-            map_ids_with(&tree, namespace.as_fd(), Reach::Alone, &lower.display().to_string())?;
-            fds.push(tree);
-        }
-        Ok((fds.iter().map(|fd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))).collect(), fds))
+        let mapped = lowers.into_iter().map(|lower| {
+            let object = lower.path.display().to_string();
+            let tree = match lower.mount {
+                Some(own) => own,
+                None => clone_private(&lower.path)?,
+            };
+            map_ids_with(&tree, namespace.as_fd(), Reach::Alone, &object)?;
+            Ok(Lower::mounted(tree))
+        });
+        mapped.collect()
     }
 }
 

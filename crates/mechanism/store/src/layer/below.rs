@@ -34,6 +34,22 @@ pub enum Unmounted {
     Image(Reader<File>),
 }
 
+impl Unmounted {
+    /// Mode, owner and group of its root.
+    ///
+    /// # Errors
+    /// What the kernel reports; `Kind::Corrupt`.
+    pub fn root_owner(&self) -> Result<(u32, u32, u32)> {
+        match self {
+            Unmounted::Tree(root) => {
+                let stat = rustix::fs::fstat(root).map_err(failed("look up", b""))?;
+                Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
+            }
+            Unmounted::Image(image) => image.root().map(|root| (root.mode, root.uid, root.gid)),
+        }
+    }
+}
+
 /// What one layer says about a path.
 enum Say {
     Shows(Below),
