@@ -5,7 +5,7 @@ use crate::request::{MountKind, MountRequest, NamespaceMode, NetworkMode, RunReq
 use crate::view::{Container, State};
 use crate::{Engine, network, time};
 use rustix::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tare_model::image::{ImageConfig, Platform, RunConfig};

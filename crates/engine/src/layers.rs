@@ -19,8 +19,9 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change, move_mount,
+    open_tree, unmount,
 };
 use std::path::{Path, PathBuf};
 use tare_kernel::process::{self, Namespaces};
@@ -29,6 +30,9 @@ use tare_store::{Form, Placed};
 
 /// The magic number of the file system of namespaces.
 const NSFS: i64 = 0x6e73_6673;
+
+/// The magic number of EROFS.
+const EROFS: i64 = 0xe0f5_e1e2;
 
 /// A lower directory of an overlay.
 #[derive(Debug)]
@@ -187,7 +191,8 @@ impl Namespace {
             std::fs::File::create(&self.file).during("create", self.file.display())?;
             mount_bind(format!("/proc/{}/ns/mnt", child.pid), &self.file).map_err(fail)
         } else {
-            Err(Error::new(Kind::System, "make mount namespace for", self.dir.display()).because("its root could not be emptied"))
+            Err(Error::new(Kind::System, "make mount namespace for", self.dir.display())
+                .because("its root could not be emptied"))
         };
         let _ = rustix::io::write(&done, &[0]);
         let _ = rustix::process::waitid(
@@ -202,7 +207,13 @@ impl Namespace {
 /// In a new mount namespace: nothing is left but an empty file system.
 fn empty_root(dir: &Path) -> rustix::io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    mount("tare", dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, Some(c"mode=0700,size=16m"))?;
+    mount(
+        "tare",
+        dir,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        Some(c"mode=0700,size=16m"),
+    )?;
     rustix::process::chdir(dir)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)
@@ -235,7 +246,9 @@ fn clone_all<'a>(images: &[&'a Placed]) -> Result<Result<Vec<OwnedFd>, Vec<&'a P
     let (mut mounts, mut missing) = (Vec::with_capacity(images.len()), Vec::new());
     for image in images {
         match open_tree(CWD, format!("/{}", image.diff_id.hex()), flags) {
-            Ok(mount) => mounts.push(mount),
+            // Whoever makes the directory may be killed before it is mounted on.
+            Ok(mount) if rustix::fs::fstatfs(&mount).is_ok_and(|on| on.f_type == EROFS) => mounts.push(mount),
+            Ok(_) => missing.push(*image),
             Err(Errno::NOENT) => missing.push(*image),
             Err(e) => return Err(Error::io("open layer", image.diff_id, e)),
         }
@@ -248,18 +261,15 @@ fn add(namespace: &OwnedFd, images: &[&Placed]) -> Result<()> {
     let made = images.iter().map(|image| mount_image(&image.path)).collect::<Result<Vec<_>>>()?;
     inside(namespace, || {
         for (image, mount) in images.iter().zip(&made) {
-            let (at, aside) = (format!("/{}", image.diff_id.hex()), format!("/.{}", image.diff_id.hex()));
+            let at = format!("/{}", image.diff_id.hex());
             let fail = |e| Error::io("mount layer", image.diff_id, e);
-            if rustix::fs::access(at.as_str(), rustix::fs::Access::EXISTS).is_ok() {
-                continue;
-            }
-            // Under its name it is mounted: whoever finds the name need not look.
-            match rustix::fs::mkdir(aside.as_str(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            match rustix::fs::mkdir(at.as_str(), Mode::RWXU) {
+                Ok(()) => {}
+                Err(Errno::EXIST) if rustix::fs::statfs(at.as_str()).is_ok_and(|on| on.f_type == EROFS) => continue,
+                Err(Errno::EXIST) => {}
                 Err(e) => return Err(fail(e)),
             }
-            move_mount(mount, "", CWD, aside.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(fail)?;
-            rustix::fs::rename(aside.as_str(), at.as_str()).map_err(fail)?;
+            move_mount(mount, "", CWD, at.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(fail)?;
         }
         Ok(())
     })
@@ -271,7 +281,8 @@ fn mount_image(path: &Path) -> Result<OwnedFd> {
         let fs = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(fs.as_fd(), "source", path)?;
         fsconfig_create(fs.as_fd())?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
         fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     attempt().map_err(|e| Error::io("mount layer image", path.display(), e))
@@ -285,6 +296,7 @@ pub(crate) fn form_for_this_host() -> Form {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let known = crate::config::read_or_empty(Path::new("/proc/filesystems")).lines().any(|l| l.ends_with("\terofs"));
-    let initial = crate::config::read_or_empty(Path::new("/proc/self/uid_map")).split_whitespace().eq(["0", "0", "4294967295"]);
+    let initial =
+        crate::config::read_or_empty(Path::new("/proc/self/uid_map")).split_whitespace().eq(["0", "0", "4294967295"]);
     if version >= (6, 12) && known && initial { Form::Image } else { Form::Tree }
 }

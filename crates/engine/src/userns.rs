@@ -13,12 +13,12 @@
 //! its range for life, and no other container of this root has a part of it.
 
 use crate::Engine;
+use crate::layers::Lower;
 use crate::record::Record;
 use crate::request::UserNamespace;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
-use crate::layers::Lower;
 use std::path::Path;
 use tare_kernel::mount::{Attributes, PRIVATE, Reach};
 use tare_model::id_map::IdMaps;

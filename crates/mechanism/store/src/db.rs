@@ -62,7 +62,7 @@ CREATE TABLE layers (
     diff_id TEXT PRIMARY KEY,
     size    INTEGER NOT NULL,               -- bytes of its files
     boot    TEXT,                           -- not synced yet: trusted in this boot of the host only
-    image   TEXT                            -- digest of its image without the archive; NULL for a tree of files
+    index_digest TEXT                       -- of its image without the archive; NULL for a tree of files
 ) WITHOUT ROWID;
 CREATE TABLE containers (
     id      TEXT PRIMARY KEY,

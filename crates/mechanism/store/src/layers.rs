@@ -4,7 +4,7 @@
 //! per layer. Until then a layer's row carries the boot id: after a power cut, files may be there without content.
 
 use crate::db::{Durability, boot_id};
-use crate::layer::{Below, DirectorySink, FindBelow, ImageSink, UnpackLimits, Unmounted, Unpacked, look_below, unpack};
+use crate::layer::{Below, DirectorySink, FindBelow, ImageSink, Unmounted, UnpackLimits, Unpacked, look_below, unpack};
 use crate::rows::{Found, found};
 use crate::sql::State as _;
 use crate::{Lease, Store};
@@ -68,7 +68,8 @@ impl LayerDraft {
                 std::fs::create_dir(&path).during("create directory", path.display())?;
                 let fd = open_dir(&path)?;
                 // What overlayfs shows as the container's `/` when the layer says nothing about it, whatever the umask.
-                rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| Error::io("chmod", path.display(), e))?;
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
+                    .map_err(|e| Error::io("chmod", path.display(), e))?;
                 unpack(blob, compression, limits, &mut DirectorySink::new(fd.as_fd(), below))
             }
             Form::Image => {
@@ -79,6 +80,14 @@ impl LayerDraft {
                 Ok(Unpacked { index: sink.index(), ..unpacked })
             }
         }
+    }
+
+    /// An empty tree to be filled by hand.
+    #[cfg(test)]
+    pub(crate) fn tree(&self) -> PathBuf {
+        let path = self.dir.join(TREE);
+        std::fs::create_dir(&path).unwrap();
+        path
     }
 
     /// Gives the layer its name; held by the lease from then on.
@@ -101,8 +110,8 @@ impl LayerDraft {
         std::fs::rename(&self.dir, &place).during("rename", place.display())?;
         writer.transaction(Durability::Lazy, |tx| {
             // Not REPLACE: that would delete the row first, which images may refer to.
-            let statement = "INSERT INTO layers (diff_id, size, boot, image) VALUES (?1, ?2, ?3, ?4)
-                ON CONFLICT DO UPDATE SET size = ?2, boot = ?3, image = ?4";
+            let statement = "INSERT INTO layers (diff_id, size, boot, index_digest) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT DO UPDATE SET size = ?2, boot = ?3, index_digest = ?4";
             let row = (diff_id.hex(), i64::try_from(size).unwrap_or(i64::MAX), boot, index.map(|i| i.hex()));
             tx.execute(statement, row).state("write")?;
             Ok(())

@@ -16,7 +16,7 @@ pub(crate) fn migrate(tx: &Connection, from: i64) -> Result<()> {
         definitions_of_networks(tx)?;
     }
     if from < 3 {
-        tx.execute_batch("ALTER TABLE layers ADD COLUMN image TEXT").state("migrate")?;
+        tx.execute_batch("ALTER TABLE layers ADD COLUMN index_digest TEXT").state("migrate")?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! On a real disk, with real processes.
 
 use crate::db::boot_id;
+use crate::layer::Unpacked;
 use crate::{AddressRequest, Durability, ImageLayer, Lease, NewContainer, NewImage, Store, VolumeSpec, address};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -55,8 +56,8 @@ impl Store {
 pub(crate) fn layer(lease: &Lease, content: &str) -> ImageLayer {
     let diff_id = Digest::of(content.as_bytes());
     let draft = lease.layer().unwrap();
-    std::fs::write(draft.path().join("file"), content).unwrap();
-    draft.publish(diff_id, content.len() as u64).unwrap();
+    std::fs::write(draft.tree().join("file"), content).unwrap();
+    draft.publish(&Unpacked { diff_id, size: content.len() as u64, entries: 1, index: None }).unwrap();
     let mut blob = lease.blob().unwrap();
     write!(blob, "blob of {content}").unwrap();
     let (digest, size) = blob.commit(None).unwrap();

@@ -69,8 +69,9 @@ impl Store {
         let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
         let mut draft = lease.layer()?;
         let copy = Copying { from: tar, to: &mut blob, progress };
-        let unpacked =
-            draft.unpack(copy, compression, &UnpackLimits::default(), Box::new(|_| Ok(None))).during("unpack", "layer")?;
+        let unpacked = draft
+            .unpack(copy, compression, &UnpackLimits::default(), Box::new(|_| Ok(None)))
+            .during("unpack", "layer")?;
         let (digest, size) = blob.finish().during("write", "layer")?.commit(None)?;
         draft.publish(&unpacked)?;
         let kept = if compression == Compression::None { compress } else { compression };

@@ -143,7 +143,9 @@ fn a_pull_survives_broken_connections_and_fails_as_a_whole() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let pulled = pull(&client(), &store, &fake.reference("app:1"), &PullOptions::default(), &Silent).unwrap();
-    assert!(std::fs::read(store.layer_path(&pulled.layers[0].diff_id).join("a")).unwrap() == noise(7, 900_000));
+    assert!(
+        std::fs::read(store.placed(&pulled.layers[0].diff_id).unwrap().path.join("a")).unwrap() == noise(7, 900_000)
+    );
 
     let fake = serve(&image, move |seen, _| seen.target.ends_with(&target).then(|| Reply::new(404)));
     let e = refused(&fake, &image);

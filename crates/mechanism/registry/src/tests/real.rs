@@ -86,7 +86,7 @@ fn an_image_keeps_its_digest_from_registry_to_store_to_registry_to_store() {
         assert_eq!((bytes, outcome), (layer.descriptor.size, "done"));
         assert!(first.read_blob(&layer.descriptor.digest, 1 << 30).unwrap() == layer.bytes);
     }
-    let at = |i: usize| first.layer_path(&pulled.layers[i].diff_id);
+    let at = |i: usize| first.placed(&pulled.layers[i].diff_id).unwrap().path;
     assert!(std::fs::read(at(0).join("big")).unwrap() == noise(1, 3_000_000));
     assert_eq!(std::fs::read(at(3).join("link")).unwrap(), b"base");
     assert_eq!(std::fs::metadata(at(2).join("plain")).unwrap().size(), 700_000);
@@ -115,7 +115,7 @@ fn an_image_keeps_its_digest_from_registry_to_store_to_registry_to_store() {
     let again = pull(&client, &second, &by_digest, &PullOptions::default(), &Silent).unwrap();
     assert_eq!((again.id, again.manifest.digest), (pulled.id, pulled.manifest.digest));
     assert_eq!((again.names, again.digests), (vec![], vec![by_digest]));
-    assert_eq!(std::fs::read(second.layer_path(&again.layers[3].diff_id).join("top")).unwrap(), b"top");
+    assert_eq!(std::fs::read(second.placed(&again.layers[3].diff_id).unwrap().path.join("top")).unwrap(), b"top");
     assert_eq!(tags(&client, &other).unwrap(), ["2"]);
     assert_eq!(resolve(&client, &name).unwrap().digest, index);
 }

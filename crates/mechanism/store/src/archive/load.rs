@@ -4,10 +4,9 @@ use super::source::{Archive, Layout, Progressing, Source};
 use super::{DOCKER, DockerImage, INDEX, NAME, REF_NAME};
 use crate::image::{DOCUMENT_MAX, key, manifest_of, parse_config, to_json};
 use crate::layer::UnpackLimits;
-use crate::layers::open_dir;
 use crate::{Event, Image, ImageLayer, Lease, NewImage, Progress, Store};
 use std::io::Read;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use tare_model::image::{Compression, Descriptor, Index, Manifest, ManifestOrIndex, Platform, media};
 use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 

@@ -85,7 +85,7 @@ fn the_same_tree_is_the_same_image() {
     assert_eq!(image, starter(&two.store, "root", "localhost/hello"));
     assert_eq!(image.names[0].familiar(), "localhost/hello:latest");
     assert_eq!(image.config.architecture, Platform::host().architecture);
-    let fs = &one.store.lowers(&image)[0];
+    let fs = &one.store.lowers(&image).unwrap()[0].path;
     assert_eq!(std::fs::read_to_string(fs.join("link")).unwrap(), "root");
     assert_sound(&one.store);
 }
@@ -277,7 +277,10 @@ fn a_root_filesystem_is_imported_and_its_blob_kept_as_it_came() {
         let image = root.store.import(&mut bytes.as_slice(), import, &Silent).unwrap();
         assert_eq!(image.layers[0].diff_id, Digest::of(&plain));
         assert_eq!(image.config.history[0].comment.as_deref(), Some("from a tarball"));
-        assert_eq!(std::fs::read_to_string(root.store.lowers(&image)[0].join("etc/hostname")).unwrap(), "box");
+        assert_eq!(
+            std::fs::read_to_string(root.store.lowers(&image).unwrap()[0].path.join("etc/hostname")).unwrap(),
+            "box"
+        );
         let blob = &image.layers[0].blob;
         if bytes == plain {
             assert_eq!(blob.media_type, media::LAYER_GZIP);

@@ -67,8 +67,8 @@ fn child_makes_and_removes() {
         let new = NewContainer { image: Some(made.id), layers: &layers, ..container(&id, None) };
         match store.reserve_container(&new) {
             Ok(_) => {
-                for lower in store.lowers_of(&layers) {
-                    assert!(lower.join("file").exists(), "a container's layer is gone");
+                for lower in store.lowers_of(&layers).unwrap() {
+                    assert!(lower.path.join("file").exists(), "a container's layer is gone");
                 }
                 store.release_container(&id, Durability::Lazy).unwrap();
                 store.remove_container_dir(&id).unwrap();

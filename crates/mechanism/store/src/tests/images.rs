@@ -98,8 +98,9 @@ fn an_ambiguous_prefix_is_refused() {
 fn lowers_are_top_first_and_each_only_once() {
     let root = Root::new();
     let i = image(&root.store, &["a", "b", "a", "c"], &[]);
-    let of = |c: &str| root.store.layer_path(&Digest::of(c.as_bytes()));
-    assert_eq!(root.store.lowers(&i), [of("c"), of("a"), of("b")]);
+    let of = |c: &str| root.store.layer_dir(&Digest::of(c.as_bytes())).join("fs");
+    let lowers: Vec<_> = root.store.lowers(&i).unwrap().into_iter().map(|l| l.path).collect();
+    assert_eq!(lowers, [of("c"), of("a"), of("b")]);
     assert_eq!(std::fs::read_to_string(of("c").join("file")).unwrap(), "c");
 }
 
@@ -262,10 +263,10 @@ fn layers_that_were_not_synced_mean_nothing_after_a_reboot() {
         .write(Durability::Lazy, |tx| Ok(tx.execute("UPDATE layers SET boot = 'an earlier one'", []).unwrap()))
         .unwrap();
     assert!(!root.store.has_layer(&l.diff_id).unwrap());
-    std::fs::write(root.store.layer_path(&l.diff_id).join("file"), "").unwrap();
+    std::fs::write(root.store.layer_dir(&l.diff_id).join("fs").join("file"), "").unwrap();
     layer(&lease, "a");
     assert!(root.store.has_layer(&l.diff_id).unwrap());
-    assert_eq!(std::fs::read_to_string(root.store.layer_path(&l.diff_id).join("file")).unwrap(), "a");
+    assert_eq!(std::fs::read_to_string(root.store.layer_dir(&l.diff_id).join("fs").join("file")).unwrap(), "a");
 }
 
 #[test]

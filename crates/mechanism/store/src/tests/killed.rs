@@ -55,7 +55,7 @@ fn kill_at_any_moment_leaves_a_sound_store() {
         assert_sound(&store);
         let again = store.image("kept").unwrap();
         assert_eq!(again, kept);
-        assert_eq!(std::fs::read_to_string(store.lowers(&again)[0].join("file")).unwrap(), "kept");
+        assert_eq!(std::fs::read_to_string(store.lowers(&again).unwrap()[0].path.join("file")).unwrap(), "kept");
         image(&store, &["base", "a0", "b0"], &["app", "a0"]);
     }
     assert!(interrupted > 10, "only {interrupted} of 40 processes were killed in the middle of something");

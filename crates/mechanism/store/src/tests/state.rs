@@ -10,7 +10,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let e = root.reopen().containers().unwrap_err();
     assert_eq!(e.kind(), Kind::Unsupported);
-    assert!(e.to_string().contains("it has schema 99, and this tare knows 2"), "{e}");
+    assert!(e.to_string().contains("it has schema 99, and this tare knows 3"), "{e}");
     assert_eq!(e.first_hint(), Some("use the tare that wrote it, or another root directory (--root)"));
     let version: i64 =
         rusqlite::Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();

@@ -92,7 +92,7 @@ fn a_parent_swapped_for_a_link_while_unpacking_is_not_followed() {
     let (fs, outside) = (scratch.dir("layer"), scratch.dir("outside"));
     let fd = open(&fs);
     let mut sink = DirectorySink::new(fd.as_fd(), Box::new(|_| Ok(None)));
-    let mut put = |e: Entry| sink.put(tare_format::Change::of(e).unwrap(), &mut std::io::empty());
+    let mut put = |e: Entry| sink.put(tare_format::Change::of(e).unwrap(), 0, &mut std::io::empty());
     put(dir("a")).unwrap();
     put(file("a/1")).unwrap();
     put(file("b")).unwrap();

@@ -35,7 +35,7 @@ fn the_diff_id_covers_every_byte_of_the_stream() {
         ([zstd(head), zstd(tail), skippable.to_vec()].concat(), Compression::Zstd),
     ] {
         let unpacked = unpack_blob(blob.as_slice(), compression, &limits()).unwrap();
-        assert_eq!(unpacked, Unpacked { diff_id: want, size: 1_000_000, entries: 1 });
+        assert_eq!(unpacked, Unpacked { diff_id: want, size: 1_000_000, entries: 1, index: None });
     }
 }
 
