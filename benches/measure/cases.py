@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import images
 import network
 import oci
 from census import census, left_over, processes
@@ -134,4 +135,4 @@ def memory_of(pids) -> dict[str, dict[str, float]]:
     }
 
 
-CASES = oci.CASES | network.CASES | {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}
+CASES = oci.CASES | network.CASES | images.CASES | {"none": none, "bridge": bridge, "exec": exec_, "ps": ps, "many": many, "start": start, "memory": memory}

@@ -1,5 +1,6 @@
 """Results as a table for the terminal, and as the tables of SPECIFICATION.md."""
 
+import images_report
 import network_report
 from sampling import QUANTITIES
 
@@ -16,6 +17,8 @@ def table(case: str, title: str, rows: dict) -> str:
             )
     elif case.startswith("net-"):
         lines += network_report.terminal(rows)
+    elif case.startswith("img-"):
+        lines += images_report.terminal(rows)
     elif case == "oci-small":
         lines += [f"  {name:22} {row['runs']} of {row['of']} run" for name, row in rows.items()]
     elif case == "memory":
@@ -90,6 +93,8 @@ def specification(results: dict) -> str:
         *runtime_lines(cases),
         "",
         *network_report.specification(cases),
+        "",
+        *images_report.specification(cases),
     ]
     return "\n".join(out) + "\n"
 
