@@ -110,12 +110,14 @@ impl Engine {
     /// # Errors
     /// `Kind::NotFound`; `Kind::InUse` naming a container or the other names.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed> {
-        match self.store.remove_image(name, force) {
+        let removed = match self.store.remove_image(name, force) {
             Err(e) if e.kind() == Kind::NotFound && images::is_starter(name) => {
-                self.store.remove_image(starter::STARTER, force)
+                self.store.remove_image(starter::STARTER, force)?
             }
-            other => other,
-        }
+            other => other?,
+        };
+        self.layers_gone(&removed.layers)?;
+        Ok(removed)
     }
 }
 

@@ -47,13 +47,16 @@ impl Engine {
         }
     }
 
-    /// Removes the anonymous volumes, or with `all` any, that no container uses; the names of those that went.
+    /// Removes the anonymous volumes, or with `all` any, that no container uses and for which `wanted` holds; the names of
+    /// those that went, and the bytes that they took.
     ///
     /// # Errors
     /// The first failure; what went before stays gone.
-    pub fn volume_prune(&self, all: bool) -> Result<Vec<String>> {
+    pub fn volume_prune(&self, all: bool, wanted: &dyn Fn(&VolumeRow) -> bool) -> Result<(Vec<String>, u64)> {
         let which = if all { Prune::All } else { Prune::Anonymous };
-        Ok(self.store.volume_prune(which, &|_| true)?.into_iter().map(|v| v.name).collect())
+        let gone = self.store.volume_prune(which, wanted)?;
+        let bytes = gone.iter().map(|(_, bytes)| bytes).sum();
+        Ok((gone.into_iter().map(|(volume, _)| volume.name).collect(), bytes))
     }
 
     fn volume_view(&self, row: VolumeRow) -> Result<Volume> {

@@ -19,6 +19,7 @@ mod network_args;
 mod out;
 mod parse;
 mod progress;
+mod pruning;
 mod published;
 mod pulling;
 mod root;

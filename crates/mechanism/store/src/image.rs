@@ -136,6 +136,16 @@ impl Store {
         Ok(images)
     }
 
+    /// The ids of all images, those among them whose config is damaged.
+    ///
+    /// # Errors
+    /// State that cannot be read.
+    pub fn image_ids(&self) -> Result<Vec<Digest>> {
+        let mut ids: Vec<_> = self.read(|db| rows::strings(db, "SELECT id FROM images"))?.into_iter().collect();
+        ids.sort_unstable();
+        ids.iter().map(|hex| Digest::from_hex(hex)).collect()
+    }
+
     /// Points `name` at the image, durably; a name that pointed elsewhere is moved.
     ///
     /// # Errors
@@ -411,9 +421,9 @@ pub(crate) fn missing(name_or_id: &str) -> Error {
 /// All that state.db has about an image.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    id: Digest,
-    manifest: Descriptor,
-    created: i64,
+    pub(crate) id: Digest,
+    pub(crate) manifest: Descriptor,
+    pub(crate) created: i64,
     pub(crate) names: Vec<Reference>,
     pub(crate) digests: Vec<Reference>,
     pub(crate) layers: Vec<ImageLayer>,

@@ -34,6 +34,7 @@ mod collect;
 mod container;
 mod db;
 mod definition;
+mod disk;
 mod image;
 pub mod layer;
 mod layers;
@@ -62,7 +63,7 @@ pub use progress::{Event, Progress, Silent};
 pub use remove::Removed;
 pub use rows::ContainerRow;
 pub use tree::{NewLayer, Tree, TreeEntry, TreeNode};
-pub use usage::{Usage, UsageItem};
+pub use usage::{ContainerUsage, ImageUsage, Usage, UsageItem, VolumeUsage};
 pub use volume::{Prune, VolumeRow, VolumeSpec};
 
 use std::fmt;

@@ -1,8 +1,9 @@
 //! `rmi`.
 
+use crate::db::Writer;
 use crate::image::{Rows, key, resolve, users};
 use crate::sql::State as _;
-use crate::{ContainerRow, Durability, Store};
+use crate::{ContainerRow, Durability, Lease, Store};
 use rusqlite::Connection;
 use tare_model::{Digest, Error, Kind, Reference, Result};
 
@@ -13,6 +14,8 @@ pub struct Removed {
     pub untagged: Vec<Reference>,
     /// The image's id and the diff IDs of the layers that went with it.
     pub deleted: Vec<Digest>,
+    /// Of these the layers: what is mounted of them must be let go of.
+    pub layers: Vec<Digest>,
     /// Bytes freed.
     pub bytes: u64,
 }
@@ -33,21 +36,40 @@ impl Store {
                 writer.transaction(Durability::Durable, |tx| names.iter().try_for_each(|n| untag(tx, n)))?;
                 Removed { untagged: names, ..Removed::default() }
             }
-            Plan::Remove(id, rows) => {
-                let content = rows.content();
-                let done = self.bury_orphans(&mut writer, &grave, content, None, |tx| {
-                    tx.execute("DELETE FROM images WHERE id = ?", [id.hex()]).state("write")?;
-                    Ok(())
-                })?;
-                let mut untagged = rows.names;
-                untagged.extend(rows.digests);
-                let deleted = std::iter::once(id).chain(done.layers).collect();
-                Removed { untagged, deleted, bytes: done.bytes }
-            }
+            Plan::Remove(id, rows) => self.bury_image(&mut writer, &grave, id, *rows)?,
         };
         drop(writer);
         grave.end()?;
         Ok(removed)
+    }
+
+    /// Removes an image with all its names, unless a container was made from it: `None` then, and if it is not there.
+    ///
+    /// # Errors
+    /// State or files that cannot be read or changed.
+    pub fn remove_unused_image(&self, id: &Digest) -> Result<Option<Removed>> {
+        let grave = self.lease()?;
+        let mut writer = self.writer()?;
+        let found = writer.read(|db| match Rows::read(db, *id) {
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            rows => Ok(users(db, id)?.is_empty().then_some(rows?)),
+        })?;
+        let Some(rows) = found else { return Ok(None) };
+        let removed = self.bury_image(&mut writer, &grave, *id, rows)?;
+        drop(writer);
+        grave.end()?;
+        Ok(Some(removed))
+    }
+
+    fn bury_image(&self, writer: &mut Writer<'_>, grave: &Lease, id: Digest, rows: Rows) -> Result<Removed> {
+        let done = self.bury_orphans(writer, grave, rows.content(), None, |tx| {
+            tx.execute("DELETE FROM images WHERE id = ?", [id.hex()]).state("write")?;
+            Ok(())
+        })?;
+        let mut untagged = rows.names;
+        untagged.extend(rows.digests);
+        let deleted = std::iter::once(id).chain(done.layers.iter().copied()).collect();
+        Ok(Removed { untagged, deleted, layers: done.layers, bytes: done.bytes })
     }
 }
 

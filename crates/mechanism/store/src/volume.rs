@@ -1,6 +1,7 @@
 //! Volumes: directories with a row.
 
 use crate::db::Durability;
+use crate::disk::Disk;
 use crate::rows::{self, labels_of, labels_text};
 use crate::sql::State as _;
 use crate::{ContainerRow, Store};
@@ -131,18 +132,19 @@ impl Store {
         grave.end()
     }
 
-    /// Removes volumes that no container uses and for which `matches` holds; returns what went.
+    /// Removes volumes that no container uses and for which `matches` holds; returns what went, each with the bytes that it took.
     ///
     /// # Errors
     /// The first failure; what went before stays gone.
-    pub fn volume_prune(&self, which: Prune, matches: &dyn Fn(&VolumeRow) -> bool) -> Result<Vec<VolumeRow>> {
+    pub fn volume_prune(&self, which: Prune, matches: &dyn Fn(&VolumeRow) -> bool) -> Result<Vec<(VolumeRow, u64)>> {
         let mut gone = Vec::new();
         for volume in self.volumes()? {
             if (which == Prune::Anonymous && !volume.anonymous) || !matches(&volume) {
                 continue;
             }
+            let bytes = self.volume_users(&volume.name)?.is_empty().then(|| Disk::default().bytes(&volume.path));
             match self.volume_remove(&volume.name) {
-                Ok(()) => gone.push(volume),
+                Ok(()) => gone.push((volume, bytes.unwrap_or(0))),
                 Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}
                 Err(e) => return Err(e),
             }

@@ -4,6 +4,7 @@ mod attach;
 mod commit;
 mod complete;
 mod completion;
+mod container;
 mod cp;
 mod create;
 mod diff;
@@ -11,6 +12,7 @@ mod exec;
 mod export;
 mod hello;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -34,6 +36,7 @@ mod save;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod tag;
 mod top;
 mod unpause;
@@ -150,6 +153,7 @@ pub(crate) const TOP: &[Verb] = &[
     group("volume", "Directories that outlive containers", VOLUME),
     group("container", "The verbs about containers", CONTAINER),
     group("image", "The verbs about images", IMAGE),
+    group("system", "Disk space, and whether everything is as it should be", SYSTEM),
     verb!("version", version, Nothing),
     verb!("info", info, Nothing),
     verb!("completion", completion, Nothing),
@@ -182,6 +186,7 @@ const CONTAINER: &[Verb] = &[
     verb!("commit", commit, Containers),
     verb!("cp", cp, Containers),
     verb!("export", export, Containers),
+    verb!("prune", container::prune::ARGS, container::prune::main, Nothing),
     group("port", "Published ports: `tare container port CONTAINER [PORT]` lists them", PORT),
 ];
 
@@ -197,6 +202,14 @@ const IMAGE: &[Verb] = &[
     verb!("load", load, Nothing),
     verb!("save", save, Images),
     verb!("import", import, Nothing),
+    verb!("prune", image::prune::ARGS, image::prune::main, Nothing),
+];
+
+/// The verbs behind `tare system`.
+const SYSTEM: &[Verb] = &[
+    verb!("df", system::df::ARGS, system::df::main, Nothing),
+    verb!("prune", system::prune::ARGS, system::prune::main, Nothing),
+    verb!("info", info, Nothing),
 ];
 
 /// The verbs behind `tare volume`.

@@ -280,9 +280,21 @@ fn usage_counts_shared_layers_once() {
         .reserve_container(&NewContainer { image: Some(one.id), layers: &layers, ..container(&id, None) })
         .unwrap();
     let usage = root.store.usage().unwrap();
-    assert_eq!((usage.images.count, usage.images.active, usage.images.bytes, usage.images.reclaimable), (2, 1, 10, 3));
-    assert_eq!((usage.blobs.count, usage.blobs.active), (7, 7));
-    assert_eq!(usage.containers.count, 1);
+    // Of each image two layers, of which one is shared.
+    let on_disk = |path: &std::path::Path| crate::disk::Disk::default().bytes(path);
+    let layer = on_disk(&root.store.layer_dir(&one.layers[0].diff_id));
+    assert!(layer > 0);
+    assert_eq!((usage.layers.count, usage.layers.active), (2, 1));
+    assert_eq!((usage.layers.bytes, usage.layers.reclaimable), (3 * layer, layer));
+    assert_eq!((usage.blobs.count, usage.blobs.active), (7, 4));
+    let blob = on_disk(&root.store.blob_path(&one.id));
+    assert_eq!((usage.blobs.bytes, usage.blobs.reclaimable), (7 * blob, 3 * blob));
+    for image in &usage.images {
+        assert_eq!((image.bytes, image.shared, image.blobs), (2 * layer + 4 * blob, layer + blob, 4 * blob));
+        assert_eq!(image.containers, usize::from(image.id == one.id));
+    }
+    assert_eq!((usage.images.len(), usage.containers.len(), usage.unreferenced), (2, 1, 0));
+    assert_eq!(usage.total(), on_disk(root.store.root()));
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! What only `tare container` has.
+
+pub(super) mod prune;

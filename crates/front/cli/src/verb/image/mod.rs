@@ -1,0 +1,3 @@
+//! What only `tare image` has.
+
+pub(super) mod prune;

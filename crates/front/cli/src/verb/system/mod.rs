@@ -1,0 +1,4 @@
+//! The verbs behind `tare system`.
+
+pub(super) mod df;
+pub(super) mod prune;
