@@ -4,6 +4,7 @@
 //! mounted inside (volumes, binds, /proc, the files of /etc) can get into them.
 
 use crate::create::set_variable;
+use crate::layers::Mounting;
 use crate::record::Record;
 use crate::request::{CommitRequest, MountKind, Source};
 use crate::rootfs::INIT_PATHS;
@@ -126,12 +127,13 @@ impl Engine {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path.display(), e))
         };
+        let lowers = self.lowers(record, Mounting::ForOne)?;
         Ok(Stack {
             upper: match &record.ids {
                 Some(ids) => userns::unmapped(&self.dirs(&record.id).upper(), ids)?,
                 None => open(&self.dirs(&record.id).upper())?,
             },
-            lowers: self.lowers(record)?.iter().map(|l| open(&l.path)).collect::<Result<_>>()?,
+            lowers: lowers.iter().map(|l| open(&l.path)).collect::<Result<_>>()?,
         })
     }
 }

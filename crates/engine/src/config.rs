@@ -64,7 +64,7 @@ impl Engine {
                 .because("the run directory must be an absolute path"));
         }
         let store = Store::open(&config.root)?;
-        store.unpack_as(crate::layers::form_for_this_host);
+        store.unpack_as(crate::snapshotter::form_for_this_host);
         let instance = tare_network::Site::of(&config.root).table;
         let trace = Trace::off();
         Ok(Engine {

@@ -116,7 +116,7 @@ impl Engine {
             }
             other => other?,
         };
-        self.layers_gone(&removed.layers)?;
+        self.let_go_of_layers()?;
         Ok(removed)
     }
 }

@@ -31,6 +31,7 @@ mod recover;
 pub mod request;
 mod rootfs;
 pub mod signal;
+mod snapshotter;
 mod space;
 mod spec;
 mod start;

@@ -1,14 +1,13 @@
 //! From running to gone: stop, kill, wait, pause, update, rename, remove; and what the supervisor does at the end.
 
 use crate::attach::{Attachment, Frame, SENDS_INPUT, WANTS_OUTPUT};
-use crate::network::Release;
 use crate::record::open_process;
 use crate::request::{NamespaceMode, RemoveOptions};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tare_model::runtime_spec::LinuxResources;
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::{self, Group};
@@ -19,6 +18,8 @@ use tare_store::{ContainerRow, Durability};
 pub(crate) struct Held {
     /// The lock that says *alive*.
     pub(crate) lock: OwnedFd,
+    /// Its part in keeping layers mounted.
+    pub(crate) layers: Option<OwnedFd>,
     /// The sockets that reserve published ports.
     pub(crate) ports: Vec<OwnedFd>,
     /// The network namespace, if a device of the host is in it.
@@ -26,6 +27,10 @@ pub(crate) struct Held {
     /// What answers names inside the container's network namespace, and keeps that.
     pub(crate) names: Option<tare_network::dns::Server>,
 }
+
+/// A bridge and mounts of layers that nobody uses are kept for so long: making them anew for each of many short containers would
+/// cost more than these do.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// How long a killed container may take to disappear.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -244,7 +249,7 @@ impl Engine {
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
     pub(crate) fn finish(&self, id: &str, mut exit: Exit, held: Held, announce: impl FnOnce(&Exit)) {
-        let Held { lock, ports, namespace, names } = held;
+        let Held { lock, layers, ports, namespace, names } = held;
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
@@ -280,9 +285,16 @@ impl Engine {
             let _ = self.store.remove_container_dir(id);
         }
         let _ = dirs.remove_run();
-        // Whoever waits for the container to be gone need not wait for the bridge, which lingers.
+        // Whoever waits for the container to be gone need not wait for what others may use.
         drop(lock);
-        let _ = self.release_bridges(&status, Release::Lingering);
+        let since = SystemTime::now();
+        let shares = layers.is_some() || !status.bridges.is_empty();
+        drop(layers);
+        if shares {
+            std::thread::sleep(LINGER);
+        }
+        let _ = self.release_bridges(&status, Some(since));
+        let _ = self.release_layers(Some(since));
     }
 
     /// The pidfd and view of a container that runs.

@@ -8,7 +8,6 @@
 //!                                        Whoever sees it kills the cgroup, takes down, records.
 //! ```
 
-use crate::network::Release;
 use crate::record::{Dirs, Record, Status, boot_id};
 use crate::view::{Container, Exit, State};
 use crate::{Engine, time};
@@ -195,6 +194,7 @@ impl Engine {
         }
         let _ = dirs.remove_run();
         drop(lock);
+        let _ = self.release_layers(None);
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -221,7 +221,7 @@ impl Engine {
         note(self.withdraw(id, &status.endpoints, &mut None));
         note(self.await_devices(&status.endpoints));
         note(self.remove_cgroup(id));
-        note(self.release_bridges(status, Release::AtOnce));
+        note(self.release_bridges(status, None));
         failures
     }
 

@@ -4,7 +4,7 @@
 //! /sys and the three files of /etc. It holds nothing else, and nothing of one container, so that one directory serves
 //! all images whose own such directories look alike: `<root>/init/<signature>`. See docs/adr for the choice.
 
-use crate::layers::Lower;
+use crate::layers::{Lower, Mounting};
 use crate::record::{Dirs, Record};
 use crate::request::Source;
 use crate::{Engine, compat, userns};
@@ -25,7 +25,7 @@ const INIT_DIRS: [&str; 4] = ["dev", "proc", "sys", "etc"];
 const INIT_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
 impl Engine {
-    /// Mounts the container's root, detached: visible nowhere until somebody moves it.
+    /// Mounts the container's root for a start, detached: visible nowhere until somebody moves it.
     pub(crate) fn mount_root(&self, record: &Record) -> Result<OwnedFd> {
         match &record.request.source {
             Source::Rootfs(path) => {
@@ -36,14 +36,20 @@ impl Engine {
             Source::Image(_) => {
                 let dirs = self.dirs(&record.id);
                 let changes = Changes::Writable { upper: &dirs.upper(), work: &dirs.state.join("work") };
-                self.mount_layers(record, changes, record.request.remove)
+                self.mount_layers(record, changes, record.request.remove, Mounting::ForAll)
             }
         }
     }
 
     /// The container's layers and its changes on them, as its users see them.
-    pub(crate) fn mount_layers(&self, record: &Record, changes: Changes<'_>, volatile: bool) -> Result<OwnedFd> {
-        let mut lowers = self.lowers(record)?;
+    pub(crate) fn mount_layers(
+        &self,
+        record: &Record,
+        changes: Changes<'_>,
+        volatile: bool,
+        mounting: Mounting,
+    ) -> Result<OwnedFd> {
+        let mut lowers = self.lowers(record, mounting)?;
         if let Some(ids) = &record.ids {
             lowers = Engine::mapped_lowers(lowers, ids)?;
         }
@@ -54,15 +60,15 @@ impl Engine {
     }
 
     /// The read-only layers under the container's changes, top first, the init layer among them.
-    pub(crate) fn lowers(&self, record: &Record) -> Result<Vec<Lower>> {
-        let mut layers = self.mounted_layers(&record.layers)?;
+    pub(crate) fn lowers(&self, record: &Record, mounting: Mounting) -> Result<Vec<Lower>> {
+        let mut layers = self.mounted_layers(&record.layers, mounting)?;
         layers.insert(0, Lower::directory(self.init_layer(&paths(&layers))?));
         Ok(layers)
     }
 
     /// What the image alone shows, read-only: to compare with, and to copy from.
     pub(crate) fn mount_image(&self, layers: &[Digest]) -> Result<OwnedFd> {
-        let layers = self.mounted_layers(layers)?;
+        let layers = self.mounted_layers(layers, Mounting::ForOne)?;
         let lowers = paths(&layers);
         let init = self.init_layer(&lowers)?;
         // A single lower directory without an upper one is not an overlay: the init layer makes at least two.

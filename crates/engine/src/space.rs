@@ -100,7 +100,7 @@ impl Engine {
                 continue;
             }
             let Some(removed) = self.store.remove_unused_image(&id)? else { continue };
-            self.layers_gone(&removed.layers)?;
+            self.let_go_of_layers()?;
             pruned.untagged.extend(removed.untagged);
             pruned.deleted.extend(removed.deleted);
             pruned.bytes += removed.bytes;
@@ -114,15 +114,8 @@ impl Engine {
     /// State or files that cannot be read or changed.
     pub fn collect(&self) -> Result<Collected> {
         let collected = self.store.gc()?;
-        self.layers_gone(&collected.layers)?;
+        // Also of those whose remover was killed.
+        self.let_go_of_layers()?;
         Ok(collected)
-    }
-
-    /// The kernel keeps the space of a file for as long as it is mounted.
-    pub(crate) fn layers_gone(&self, layers: &[Digest]) -> Result<()> {
-        if layers.is_empty() || !self.config.run.join("layers/ns").exists() {
-            return Ok(());
-        }
-        self.unmount_layers(layers)
     }
 }

@@ -78,6 +78,8 @@ struct Prepared {
     dirs: Dirs,
     lock: OwnedFd,
     root: OwnedFd,
+    /// While it is open the layers stay mounted for others, too; none for a directory of the host.
+    layers: Option<OwnedFd>,
     layout: Layout,
     cgroup: CgroupPlan,
     plan: LaunchPlan,
@@ -200,6 +202,7 @@ impl Engine {
                 if self.run_dir(&record.id).exists() {
                     let _ = self.recover_one(&record.id, Some(&e));
                 }
+                let _ = self.release_layers(None);
                 Err(e)
             }
         }
@@ -209,6 +212,10 @@ impl Engine {
         let dirs = self.dirs(&record.id);
         self.fault("lock")?;
         self.trace.point(Mark::Lock);
+        let layers = match &record.request.source {
+            crate::request::Source::Image(_) => Some(self.use_layers()?),
+            crate::request::Source::Rootfs(_) => None,
+        };
         let root = self.mount_root(record)?;
         self.fill_volumes(&root, record)?;
         self.fault("rootfs")?;
@@ -252,6 +259,7 @@ impl Engine {
             dirs,
             lock,
             root,
+            layers,
             layout,
             cgroup,
             plan,
@@ -330,6 +338,8 @@ impl Engine {
         // Before the lock goes: begun, and nobody there, would be taken for lost.
         let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
         let _ = prepared.dirs.remove_run();
+        drop(prepared.layers.take());
+        let _ = self.release_layers(None);
         tell(FAILED, serde_json::to_vec(&e));
         process::exit_now(1)
     }
@@ -450,6 +460,7 @@ impl Engine {
                 id: prepared.record.id.clone(),
                 pidfd: keep(&running.pidfd)?,
                 lock: keep(&prepared.lock)?,
+                layers: optional(&prepared.layers)?,
                 listen: keep(&running.listen)?,
                 stdin: optional(&running.ends.stdin)?,
                 stdout: optional(&running.ends.stdout)?,

@@ -10,6 +10,7 @@
 //! An upper directory must not be in two overlays at once (overlayfs.rst calls that undefined), so a container at rest
 //! is locked meanwhile: nobody starts it.
 
+use crate::layers::Mounting;
 use crate::record::{Mounted, Record};
 use crate::request::{MountKind, Source};
 use crate::rootfs::Changes;
@@ -119,10 +120,10 @@ impl Engine {
             (Source::Image(_), Mounts::With) => {
                 let changes = Changes::Writable { upper: &dirs.upper(), work: &dirs.state.join("work") };
                 // Never volatile: that would forbid the start, which makes a mount of its own.
-                self.mount_layers(record, changes, false)?
+                self.mount_layers(record, changes, false, Mounting::ForOne)?
             }
             (Source::Image(_), Mounts::Without) => {
-                self.mount_layers(record, Changes::ReadOnly { upper: &dirs.upper() }, false)?
+                self.mount_layers(record, Changes::ReadOnly { upper: &dirs.upper() }, false, Mounting::ForOne)?
             }
         };
         let namespace = match mounts {

@@ -10,20 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tare_model::{Context, Error, Kind, Result};
 use tare_network::{BridgePlan, Endpoint, EndpointKind, Host};
 
-/// A bridge that nobody uses is kept for so long: making it anew for each of many short containers would cost more
-/// than they do.
-const LINGER: Duration = Duration::from_millis(250);
 /// A veth leaves the bridge some 15 ms after its namespace; on a busy host later.
 const DEVICE_PATIENCE: Duration = Duration::from_millis(250);
-
-/// When a bridge that nobody uses may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Release {
-    /// After a while in which nobody has come.
-    Lingering,
-    /// Now.
-    AtOnce,
-}
 
 impl Engine {
     /// Keeps whoever connects to a network (its id) apart from whoever removes the last of it.
@@ -131,25 +119,17 @@ impl Engine {
         endpoints.iter().filter(veth).try_for_each(|e| host.remove_limit(&e.link, e.rate))
     }
 
-    /// Removes the bridges of these endpoints if nobody has come meanwhile.
-    pub(crate) fn release_bridges(&self, status: &Status, when: Release) -> Result<()> {
+    /// Removes the bridges of these endpoints that nobody uses and, with `since`, to which nobody has connected since then.
+    pub(crate) fn release_bridges(&self, status: &Status, since: Option<SystemTime>) -> Result<()> {
         let of = |e: &Endpoint| {
             let EndpointKind::Bridge { bridge, .. } = &e.kind else { return None };
             let plan = status.bridges.iter().find(|b| b.bridge == *bridge)?;
             Some((e.network.clone(), plan.clone()))
         };
         let bridges: Vec<(String, BridgePlan)> = status.endpoints.iter().filter_map(of).collect();
-        if bridges.is_empty() {
-            return Ok(());
-        }
-        let begun = SystemTime::now();
-        if when == Release::Lingering {
-            std::thread::sleep(LINGER);
-        }
         let mut result = Ok(());
         for (network, plan) in &bridges {
-            let begun = (when == Release::Lingering).then_some(begun);
-            result = result.and(self.release_bridge(network, plan, begun));
+            result = result.and(self.release_bridge(network, plan, since));
         }
         result
     }
@@ -302,7 +282,7 @@ mod tests {
             drop(inside);
             engine.await_devices(&status.endpoints).unwrap();
             assert_eq!(engine.names_file(&back.id).entries().unwrap().len(), 1);
-            engine.release_bridges(&status, Release::AtOnce).unwrap();
+            engine.release_bridges(&status, None).unwrap();
             let bridges = command("ip -brief link show type bridge");
             assert!(bridges.contains(&device) && !bridges.contains(&engine.site().bridge), "{bridges}");
             // Whoever lingers sees that somebody has come.
@@ -315,7 +295,7 @@ mod tests {
             engine.await_devices(&second.endpoints).unwrap();
             engine.release_bridge(&back.id, &second.bridges[0], Some(begun)).unwrap();
             assert!(command("ip -brief link show type bridge").contains(&device));
-            engine.release_bridges(&second, Release::AtOnce).unwrap();
+            engine.release_bridges(&second, None).unwrap();
             assert_eq!(command("ip -brief link show type bridge"), "");
             assert_eq!(command("nft list tables"), "", "with the last network goes the table");
         });
@@ -334,7 +314,7 @@ mod tests {
             };
             engine.withdraw(&record.id, &status.endpoints, &mut None).unwrap();
             engine.await_devices(&status.endpoints).unwrap();
-            engine.release_bridges(&status, Release::AtOnce).unwrap();
+            engine.release_bridges(&status, None).unwrap();
         });
     }
 }

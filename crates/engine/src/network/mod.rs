@@ -28,7 +28,6 @@ mod subnets;
 pub(crate) mod testing;
 mod verbs;
 
-pub(crate) use bridge::Release;
 pub(crate) use places::{Place, address_requests, lease_of};
 pub(crate) use ports::{check as check_ports, port_mapping, port_views, requests, wishes};
 pub(crate) use shape::Shape;

@@ -50,6 +50,9 @@ pub(crate) struct Handover {
     pub(crate) id: String,
     pub(crate) pidfd: i32,
     pub(crate) lock: i32,
+    /// What keeps layers mounted: see [`Engine::use_layers`].
+    #[serde(default)]
+    pub(crate) layers: Option<i32>,
     pub(crate) listen: i32,
     pub(crate) stdin: Option<i32>,
     pub(crate) stdout: Option<i32>,
@@ -108,6 +111,7 @@ pub fn supervise(handover: &str) -> Result<()> {
         }
     };
     let lock = adopt(handover.lock)?;
+    let layers = optional(handover.layers)?;
     let sockets = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     // One for each port, in the same order.
     let published = dirs.status()?.unwrap_or_default().ports;
@@ -152,7 +156,8 @@ pub fn supervise(handover: &str) -> Result<()> {
     let names = std::mem::take(&mut supervisor.network).into_names();
     let ports = supervisor.live.let_go();
     let namespace = supervisor.live.namespace.take();
-    engine.finish(&handover.id, status, Held { lock, ports, namespace, names }, |exit| supervisor.announce(exit));
+    engine
+        .finish(&handover.id, status, Held { lock, layers, ports, namespace, names }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());
     Ok(())
