@@ -108,7 +108,7 @@ impl Engine {
             let mut draft = lease.layer()?;
             let from = self.store.open_blob(&diffed.digest)?;
             // Our own: a file of zeros may well be compressed a thousandfold.
-            let limits = UnpackLimits { ratio: u64::MAX, ..UnpackLimits::default() };
+            let limits = UnpackLimits { ratio: u64::MAX, ..self.store.limits().layer };
             let unpacked = draft.unpack(from, Compression::Gzip, &limits, Box::new(|_| Ok(None)))?;
             if unpacked.diff_id != diffed.diff_id {
                 return Err(Error::new(Kind::Corrupt, "verify layer", diffed.diff_id)

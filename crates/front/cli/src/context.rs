@@ -1,8 +1,9 @@
 //! What every verb gets: where state lies, and how to reach the engine.
 
-use crate::{environment, settings};
+use crate::environment;
+use crate::settings::{self, Settings};
 use std::path::PathBuf;
-use tare_engine::{Config, Engine, Mark, NetworkDefaults, Protection, Trace};
+use tare_engine::{Config, Engine, Mark, Protection, Trace};
 use tare_model::{Error, Kind, Result};
 
 /// The global options, understood.
@@ -40,7 +41,7 @@ impl Context {
     /// # Errors
     /// `Kind::Denied` without root; what opening the store fails with.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        self.open(NetworkDefaults::default())
+        self.open(Settings::default())
     }
 
     /// Opens the engine with the configuration file's settings.
@@ -49,18 +50,19 @@ impl Context {
     /// As [`Context::engine`]; `Kind::Invalid` if the file cannot be understood.
     pub(crate) fn engine_with_settings(&self) -> Result<Engine> {
         self.need_root()?;
-        self.open(settings::read()?.network.defaults())
+        self.open(settings::read()?)
     }
 
-    fn open(&self, network: NetworkDefaults) -> Result<Engine> {
+    fn open(&self, settings: Settings) -> Result<Engine> {
         self.need_root()?;
         let engine = Engine::open(Config {
             root: self.root.clone(),
             run: self.run.clone(),
             executable: self.executable.clone(),
             fault: environment::get("TARE_FAULT"),
-            network,
+            network: settings.network.defaults(),
         })?;
+        engine.store().limit(settings.limits.limits());
         Ok(engine.traced(self.trace.clone()))
     }
 

@@ -9,6 +9,8 @@ use tare_engine::NetworkDefaults;
 use tare_engine::request::Dns;
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
+use tare_store::Limits;
+use tare_store::layer::UnpackLimits;
 
 /// Where the file lies unless told otherwise.
 const PLACE: &str = "/etc/tare/config.toml";
@@ -19,6 +21,80 @@ const PLACE: &str = "/etc/tare/config.toml";
 pub(crate) struct Settings {
     /// `[network]`.
     pub(crate) network: NetworkSettings,
+    /// `[limits]`.
+    pub(crate) limits: LimitSettings,
+}
+
+/// What images may cost; the store's own limits where a key is missing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct LimitSettings {
+    /// Bytes of a layer's archive, unpacked, and of its files with their holes.
+    layer_bytes: Option<Size>,
+    /// Bytes that one byte of a compressed layer may become.
+    layer_ratio: Option<u64>,
+    /// From how many bytes on that counts.
+    layer_ratio_from: Option<Size>,
+    /// Entries of a layer.
+    layer_entries: Option<u64>,
+    /// Bytes of memory for a layer's names and attributes.
+    layer_metadata: Option<Size>,
+    /// Layers of an image.
+    layers: Option<usize>,
+    /// Bytes of an image's layers, or of an archive.
+    image_bytes: Option<Size>,
+    /// Bytes of a manifest or index.
+    manifest_bytes: Option<Size>,
+    /// Bytes of an image's config.
+    config_bytes: Option<Size>,
+}
+
+impl LimitSettings {
+    /// As the store takes them.
+    pub(crate) fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        let bytes = |set: Option<Size>, usual: u64| set.map_or(usual, |size| size.0);
+        Limits {
+            layer: UnpackLimits {
+                total: bytes(self.layer_bytes, usual.layer.total),
+                ratio: self.layer_ratio.unwrap_or(usual.layer.ratio).max(1),
+                ratio_from: bytes(self.layer_ratio_from, usual.layer.ratio_from),
+                entries: self.layer_entries.unwrap_or(usual.layer.entries),
+                metadata: bytes(self.layer_metadata, usual.layer.metadata),
+                ..usual.layer
+            },
+            layers: self.layers.unwrap_or(usual.layers),
+            image_bytes: bytes(self.image_bytes, usual.image_bytes),
+            manifest_bytes: bytes(self.manifest_bytes, usual.manifest_bytes),
+            config_bytes: bytes(self.config_bytes, usual.config_bytes),
+        }
+    }
+}
+
+/// Bytes: a number, or text with a unit such as `4m`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl serde::de::Visitor<'_> for Either {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of bytes, or a text such as \"512m\" or \"20g\"")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes).map(Size).map_err(|_| E::custom(format!("{bytes} is less than nothing")))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                tare_model::size::parse(text).map(Size).map_err(E::custom)
+            }
+        }
+        from.deserialize_any(Either)
+    }
 }
 
 /// Defaults of networks.
@@ -125,6 +201,16 @@ mod tests {
             (s.dns_search.as_slice(), s.dns_options.as_slice()),
             (&["a.test".into()][..], &["ndots:2".into()][..])
         );
+        let s = of(
+            "[limits]\nlayer-bytes = \"2g\"\nlayer-ratio = 50\nlayer-ratio-from = \"8m\"\nlayer-entries = 1000\nlayer-metadata = \"1m\"\n\
+                    layers = 3\nimage-bytes = 4096\nmanifest-bytes = \"64k\"\nconfig-bytes = 9\n",
+        );
+        let limits = s.unwrap().limits.limits();
+        let layer = limits.layer;
+        assert_eq!((layer.total, layer.ratio, layer.entries, layer.metadata), (2 << 30, 50, 1000, 1 << 20));
+        assert_eq!((layer.ratio_from, limits.layers, limits.image_bytes), (8 << 20, 3, 4096));
+        assert_eq!((limits.manifest_bytes, limits.config_bytes), (64 << 10, 9));
+        assert_eq!(Settings::default().limits.limits(), Limits::default());
         let s = of("[network]\npublish = [\"127.0.0.1\", \"::1\"]").unwrap();
         assert_eq!(s.network.publish.0.len(), 2);
     }
@@ -140,6 +226,9 @@ mod tests {
             ("[network]\npools = [\n  \"10.0.0.0/8\",\n  \"10.0.0.0\"]\n", 2, "parse network \"10.0.0.0\""),
             ("[network]\ndns = [\"dns.example\"]\n", 2, "IP address"),
             ("[network]\npublish = \"127.0.0.1\"\npublish = \"::1\"\n", 3, "duplicate"),
+            ("[limits]\nlayer-bytes = -1\n", 2, "-1 is less than nothing"),
+            ("[limits]\nlayer-bytes = \"much\"\n", 2, "expected a number with an optional unit"),
+            ("[limits]\nlayer_bytes = 1\n", 2, "unknown field \"layer_bytes\""),
             ("network = \n", 1, ""),
         ] {
             let e = of(text).unwrap_err().to_string();

@@ -1,5 +1,9 @@
 //! What an archive's entry means in a layer (OCI image-spec, layer.md): a file to put, or something below to hide.
 
+mod pending;
+
+pub use pending::Pending;
+
 use crate::entry::{Entry, EntryKind};
 use std::fmt;
 use tare_model::{Error, Kind, Result};

@@ -6,8 +6,9 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use tare_model::image::{Descriptor, Index, Manifest, ManifestOrIndex, Platform, media};
 use tare_model::{Context, Digest, Error, Kind, Reference, Result};
+use tare_store::Limits;
 
-/// What the specification asks registries to accept, and what tare is willing to hold in memory.
+/// What the specification asks registries to accept.
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
 /// An index that lists indexes is allowed; a chain of them is a trap.
 const MAX_DEPTH: usize = 3;
@@ -34,8 +35,8 @@ pub(crate) struct Chosen {
 }
 
 /// Follows the reference to the manifest for this platform.
-pub(crate) async fn choose(session: &Session<'_>, platform: &Platform) -> Result<Chosen> {
-    let mut document = fetch(session, &name(session.reference), session.reference.digest(), None).await?;
+pub(crate) async fn choose(session: &Session<'_>, platform: &Platform, limits: &Limits) -> Result<Chosen> {
+    let mut document = fetch(session, &name(session.reference), session.reference.digest(), None, limits).await?;
     let top = document.descriptor.clone();
     for _ in 0..MAX_DEPTH {
         let index = match document.parsed {
@@ -45,7 +46,8 @@ pub(crate) async fn choose(session: &Session<'_>, platform: &Platform) -> Result
             ManifestOrIndex::Index(index) => index,
         };
         let entry = index.choose(platform).ok_or_else(|| no_platform(&index, platform))?;
-        document = fetch(session, &entry.digest.to_string(), Some(entry.digest), Some(entry)).await?;
+        limits.check_manifest(entry.size)?;
+        document = fetch(session, &entry.digest.to_string(), Some(entry.digest), Some(entry), limits).await?;
     }
     Err(Error::new(Kind::Invalid, "choose platform", platform).because("indexes are nested too deeply"))
 }
@@ -63,7 +65,7 @@ pub(crate) async fn resolve(session: &Session<'_>) -> Result<Descriptor> {
         return Ok(found);
     }
     // HEAD has no body to quote and is not offered everywhere: the full request gives the full story.
-    Ok(fetch(session, &name, session.reference.digest(), None).await?.descriptor)
+    Ok(fetch(session, &name, session.reference.digest(), None, &Limits::default()).await?.descriptor)
 }
 
 fn described(answer: &Answer) -> Option<Descriptor> {
@@ -87,10 +89,16 @@ async fn fetch(
     name: &str,
     digest: Option<Digest>,
     entry: Option<&Descriptor>,
+    limits: &Limits,
 ) -> Result<Document> {
     let mut call = Call::new("find image on", Method::GET, session.uri(&format!("manifests/{name}"))?);
     call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-    let Whole { headers, bytes, server, .. } = session.get(&call, MAX_MANIFEST).await?;
+    let answer = session.get(&call, limits.manifest_bytes).await;
+    let Whole { headers, bytes, server, .. } = answer.map_err(|e| match e.kind() {
+        // The same, with the name of the limit.
+        Kind::Exhausted => limits.check_manifest(u64::MAX).err().unwrap_or(e),
+        _ => e,
+    })?;
     let content_type = http::text(&headers, CONTENT_TYPE.as_str()).map(essence);
     let told = http::text(&headers, "docker-content-digest");
     let bad = |kind, why: String| Error::new(kind, "read manifest from", &server).because(why);

@@ -14,15 +14,11 @@ use tare_model::{Context, Digest, Error, Kind, Reference, Result};
 use tare_store::layer::{Below, UnpackLimits, Unpacked};
 use tare_store::{Event, Image, ImageLayer, LayerDraft, Lease, NewImage, Progress, Store};
 
-const MAX_CONFIG: u64 = 8 << 20;
-
 /// How to pull.
 #[derive(Debug, Clone, Default)]
 pub struct PullOptions {
     /// Which image of an index; the host's own platform if not given. If given, an image without an index must fit, too.
     pub platform: Option<Platform>,
-    /// What a layer may cost.
-    pub limits: UnpackLimits,
 }
 
 /// Fetches an image: what the store has already is not fetched again. Durable when it returns.
@@ -49,8 +45,10 @@ fn fetch(
 ) -> Result<Image> {
     let session = Session::new(&client.http, reference, Access::Pull, &[])?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let chosen = client.run(manifest::choose(&session, &platform))?;
+    let limits = store.limits();
+    let chosen = client.run(manifest::choose(&session, &platform, limits))?;
     check_kind(&chosen.manifest)?;
+    limits.check_layers(chosen.manifest.layers.iter().map(|l| l.size))?;
 
     let lease = store.lease()?;
     let config_bytes = config(client, &session, &lease, &chosen.manifest.config)?;
@@ -64,7 +62,7 @@ fn fetch(
     let layers = pair_layers(&chosen.manifest, &config)?;
     lease.hold(&layers.iter().flat_map(|l| [l.blob.digest, l.diff_id]).collect::<Vec<_>>())?;
 
-    Work::new(client, &session, &lease, &layers, &options.limits, progress).run()?;
+    Work::new(client, &session, &lease, &layers, &limits.layer, progress).run()?;
     let Chosen { bytes, descriptor, top, .. } = &chosen;
     store.put_image(
         &lease,
@@ -109,13 +107,10 @@ fn pair_layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<ImageLay
 }
 
 fn config(client: &Client, session: &Session<'_>, lease: &Lease, blob: &Descriptor) -> Result<Vec<u8>> {
-    if blob.size > MAX_CONFIG {
-        return Err(Error::new(Kind::Exhausted, "fetch image config", blob.digest)
-            .because(format!("{} bytes; at most {MAX_CONFIG} are accepted", blob.size)));
-    }
+    lease.store().limits().check_config(blob.size)?;
     lease.hold(&[blob.digest])?;
     if lease.store().has_blob(&blob.digest) {
-        return lease.store().read_blob(&blob.digest, MAX_CONFIG);
+        return lease.store().read_blob(&blob.digest, blob.size);
     }
     let mut bytes = Vec::new();
     client.run(download(session, blob, &mut |data| {

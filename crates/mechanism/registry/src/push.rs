@@ -2,7 +2,6 @@
 
 use crate::client::Client;
 use crate::http;
-use crate::manifest::MAX_MANIFEST;
 use crate::session::{Access, Call, Session};
 use crate::upload::upload;
 use hyper::header::CONTENT_TYPE;
@@ -46,7 +45,7 @@ fn send(
     let lease = store.lease()?;
     let blobs = image.layers.iter().map(|l| l.blob.digest);
     lease.hold(&blobs.chain([image.manifest.digest, image.id]).collect::<Vec<_>>())?;
-    let bytes = store.read_blob(&image.manifest.digest, MAX_MANIFEST)?;
+    let bytes = store.read_blob(&image.manifest.digest, image.manifest.size)?;
     let ManifestOrIndex::Manifest(manifest) = ManifestOrIndex::parse(&bytes)? else {
         return Err(Error::new(Kind::Corrupt, "read manifest", image.manifest.digest).because("it is an index"));
     };

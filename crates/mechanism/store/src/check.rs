@@ -43,7 +43,7 @@ impl Store {
         self.check_directories(&mut writer, &mut findings)?;
         drop(writer);
         for image in self.readable_images(&mut findings)? {
-            if let Err(e) = self.read_blob(&image.manifest.digest, crate::image::DOCUMENT_MAX) {
+            if let Err(e) = self.read_blob(&image.manifest.digest, crate::limits::DOCUMENT_MAX) {
                 findings.push(Finding::broken(format!("image {}", image.id), e.to_string()));
             }
         }

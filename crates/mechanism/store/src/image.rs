@@ -2,6 +2,7 @@
 
 use crate::db::{Durability, boot_id};
 use crate::layers::open_dir;
+use crate::limits::DOCUMENT_MAX;
 use crate::rows::{self, Candidates, Found, found, image_exists};
 use crate::sql::State as _;
 use crate::{ContainerRow, Lease, Store};
@@ -9,9 +10,6 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
 use tare_model::image::{Descriptor, ImageConfig, Manifest, ManifestOrIndex, RootFs, media};
 use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
-
-/// A config or manifest longer than this is refused: 4 MiB, the limit that registries have.
-pub(crate) const DOCUMENT_MAX: u64 = 4 << 20;
 
 /// An image: config, manifest, layers, names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +95,7 @@ impl Store {
         // What the row refers to must be there after a power cut: the renames too.
         crate::sync_dir(&self.root().join("blobs/sha256"))?;
         let config = parse_config(new.config)?;
-        self.write(Durability::Durable, |tx| {
+        let rows = self.write(Durability::Durable, |tx| {
             let from_registry = new.names.iter().any(|n| n.digest().is_some());
             if from_registry || !image_exists(tx, Some(id))? {
                 let row = (id.hex(), manifest.hex(), new.media_type, new.manifest.len(), created(&config));
@@ -108,9 +106,11 @@ impl Store {
                 put_layers(tx, id, new.layers)?;
             }
             mark_synced(tx, new.layers)?;
-            new.names.iter().try_for_each(|name| put_name(tx, id, name))
+            new.names.iter().try_for_each(|name| put_name(tx, id, name))?;
+            // Here: another process may remove it at once.
+            Rows::read(tx, id)
         })?;
-        self.image(&id.to_string())
+        self.assemble(rows)
     }
 
     /// Finds an image by name, `NAME@DIGEST`, id, or unambiguous beginning of an id.

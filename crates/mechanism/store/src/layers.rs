@@ -70,13 +70,15 @@ impl LayerDraft {
                 // What overlayfs shows as the container's `/` when the layer says nothing about it, whatever the umask.
                 rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
                     .map_err(|e| Error::io("chmod", path.display(), e))?;
-                unpack(blob, compression, limits, &mut DirectorySink::new(fd.as_fd(), below))
+                let unpacked = unpack(blob, compression, limits, &mut DirectorySink::new(fd.as_fd(), below))?;
+                self.lease.count_unpacked(unpacked.size).map(|()| unpacked)
             }
             Form::Image => {
                 let path = self.dir.join(IMAGE);
                 let file = File::options().write(true).create_new(true).open(&path).during("create", path.display())?;
                 let mut sink = ImageSink::new(file, self.lease.scratch()?, below)?;
                 let unpacked = unpack(blob, compression, limits, &mut sink)?;
+                self.lease.count_unpacked(unpacked.size)?;
                 Ok(Unpacked { index: sink.index(), ..unpacked })
             }
         }

@@ -22,6 +22,8 @@ struct Held {
     store: Store,
     dir: PathBuf,
     next: AtomicU64,
+    /// Bytes of the files of all layers unpacked so far.
+    unpacked: AtomicU64,
     // The lock is on the open file description: closing it ends the lease.
     _lock: OwnedFd,
 }
@@ -71,6 +73,12 @@ impl Lease {
         let file = file.during("create", path.display())?;
         std::fs::remove_file(&path).during("remove", path.display())?;
         Ok(file)
+    }
+
+    /// Counts what a layer unpacked to, against the limit of an image: what one lease makes is one image, or an archive of some.
+    pub(crate) fn count_unpacked(&self, bytes: u64) -> Result<()> {
+        let before = self.0.unpacked.fetch_add(bytes, Ordering::Relaxed);
+        self.store().limits().check_image(before.saturating_add(bytes))
     }
 
     /// A name in the lease's directory that nobody has used.
@@ -126,7 +134,13 @@ impl Store {
         let lock = open_lease(&dir)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|e| Error::io("lock", dir.display(), e))?;
-        Ok(Lease(Arc::new(Held { store: self.clone(), dir, next: AtomicU64::new(0), _lock: lock })))
+        Ok(Lease(Arc::new(Held {
+            store: self.clone(),
+            dir,
+            next: AtomicU64::new(0),
+            unpacked: AtomicU64::new(0),
+            _lock: lock,
+        })))
     }
 
     /// A new name under `tmp/`. A directory there that nobody locks is a dead lease: garbage.

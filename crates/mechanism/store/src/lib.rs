@@ -39,6 +39,7 @@ mod image;
 pub mod layer;
 mod layers;
 mod lease;
+mod limits;
 mod migrate;
 mod name;
 mod network;
@@ -59,6 +60,7 @@ pub use db::Durability;
 pub use image::{Image, ImageLayer, NewImage};
 pub use layers::{Form, LayerDraft, Placed};
 pub use lease::Lease;
+pub use limits::Limits;
 pub use progress::{Event, Progress, Silent};
 pub use remove::Removed;
 pub use rows::ContainerRow;
@@ -84,6 +86,7 @@ pub(crate) struct Inner {
     lock: OnceLock<OwnedFd>,
     choose_form: OnceLock<fn() -> Form>,
     form: OnceLock<Form>,
+    limits: OnceLock<Limits>,
 }
 
 impl Store {
@@ -104,6 +107,7 @@ impl Store {
             lock: OnceLock::new(),
             choose_form: OnceLock::new(),
             form: OnceLock::new(),
+            limits: OnceLock::new(),
         })))
     }
 

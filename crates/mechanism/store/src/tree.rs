@@ -1,6 +1,5 @@
 //! Layers made here: from a tar stream, or from entries in memory (the starter image, tests).
 
-use crate::layer::UnpackLimits;
 use crate::{BlobWriter, Event, Image, ImageLayer, Lease, Progress, Silent, Store};
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -69,9 +68,8 @@ impl Store {
         let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
         let mut draft = lease.layer()?;
         let copy = Copying { from: tar, to: &mut blob, progress };
-        let unpacked = draft
-            .unpack(copy, compression, &UnpackLimits::default(), Box::new(|_| Ok(None)))
-            .during("unpack", "layer")?;
+        let unpacked =
+            draft.unpack(copy, compression, &self.limits().layer, Box::new(|_| Ok(None))).during("unpack", "layer")?;
         let (digest, size) = blob.finish().during("write", "layer")?.commit(None)?;
         draft.publish(&unpacked)?;
         let kept = if compression == Compression::None { compress } else { compression };
@@ -219,13 +217,10 @@ impl Write for Encoder {
     }
 }
 
-/// Refuses a stream that is longer than a document may be.
-pub(crate) fn read_document(mut from: impl Read, what: &str) -> Result<Vec<u8>> {
+/// Refuses a stream that is longer than a manifest may be.
+pub(crate) fn read_document(mut from: impl Read, limits: &crate::Limits, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.by_ref().take(crate::image::DOCUMENT_MAX + 1).read_to_end(&mut bytes).during("read", what)?;
-    if bytes.len() as u64 > crate::image::DOCUMENT_MAX {
-        return Err(Error::new(Kind::Exhausted, "read", what)
-            .because(format!("longer than {} bytes", crate::image::DOCUMENT_MAX)));
-    }
+    from.by_ref().take(limits.manifest_bytes.saturating_add(1)).read_to_end(&mut bytes).during("read", what)?;
+    limits.check_manifest(bytes.len() as u64).during("read", what)?;
     Ok(bytes)
 }

@@ -46,7 +46,7 @@ pub(super) fn main(args: CommitArgs, context: &Context) -> Result<u8> {
         changes: args.change,
         pause: args.pause && !args.no_pause,
     };
-    let image = context.engine()?.commit(&args.container, &request)?;
+    let image = context.engine_with_settings()?.commit(&args.container, &request)?;
     out::print(image.id)?;
     Ok(0)
 }

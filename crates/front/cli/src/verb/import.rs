@@ -40,7 +40,7 @@ pub(super) fn main(args: ImportArgs, context: &Context) -> Result<u8> {
     tare_engine::apply_changes(&mut config.config, &args.change)?;
     let name = args.reference.as_deref().map(str::parse::<Reference>).transpose()?;
     let import = Import { name, config, message: args.message };
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     let mut archive = open(&args.file)?;
     let image = engine.store().import(&mut archive, import, &Reporter::for_archives())?;
     out::print(image.id)?;

@@ -29,7 +29,7 @@ pub(crate) struct LoadArgs {
 }
 
 pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     let reporter = Reporter::for_archives();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
     let images = match args.input.as_deref() {

@@ -34,7 +34,7 @@ pub(crate) struct PullArgs {
 pub(super) fn main(args: PullArgs, context: &Context) -> Result<u8> {
     let reference: Reference = args.name.parse()?;
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let engine = context.engine()?;
+    let engine = context.engine_with_settings()?;
     let client = client()?;
     let reporter = Reporter::for_transfers();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };

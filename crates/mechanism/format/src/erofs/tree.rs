@@ -4,7 +4,7 @@
 //! two directories are one, parents that are missing are made, and a parent may be a symbolic link of the same layer that stays inside.
 
 use crate::entry::{Entry, EntryKind, Time};
-use crate::layer::{Change, is_within, show, split};
+use crate::layer::{Change, Pending, show, split};
 use std::collections::BTreeMap;
 use tare_model::{Error, Kind, Result};
 
@@ -93,8 +93,9 @@ pub struct Tree {
     pub(super) nodes: Vec<Node>,
     /// Nodes that nobody names any more.
     free: Vec<usize>,
-    /// Hard links whose target is not in this layer so far, in the archive's order.
-    pending: Vec<Entry>,
+    pending: Pending,
+    /// Bytes of memory that names, link targets and attributes take, those of nodes that went included.
+    texts: u64,
     /// The parent that was found last.
     last: (Vec<u8>, usize),
 }
@@ -110,7 +111,13 @@ impl std::fmt::Debug for Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Tree { nodes: vec![Node::directory()], free: Vec::new(), pending: Vec::new(), last: (Vec::new(), ROOT) }
+        Tree {
+            nodes: vec![Node::directory()],
+            free: Vec::new(),
+            pending: Pending::default(),
+            texts: 0,
+            last: (Vec::new(), ROOT),
+        }
     }
 }
 
@@ -130,13 +137,9 @@ impl Tree {
             }
             Change::Ignored => return Ok(()),
         };
-        // The last entry of a name counts.
-        let directory = entry.kind == EntryKind::Directory;
-        self.pending.retain(
-            |link| {
-                if directory { link.path != entry.path } else { !is_within(&link.path, &entry.path) }
-            },
-        );
+        self.pending.replaced_by(&entry);
+        let attributes = entry.xattrs.iter().map(|(name, value)| (48 + name.len() + value.len()) as u64);
+        self.texts += attributes.sum::<u64>() + entry.link.len() as u64;
         match entry.kind {
             EntryKind::Directory => self.directory(&mut entry),
             EntryKind::Hardlink => {
@@ -168,12 +171,17 @@ impl Tree {
     /// As `put`.
     pub fn unsettled(&mut self) -> Result<Vec<Entry>> {
         let mut left = Vec::new();
-        for link in std::mem::take(&mut self.pending) {
+        for link in self.pending.take() {
             if !self.hard_link(&link.path, &link.link)? {
                 left.push(link);
             }
         }
         Ok(left)
+    }
+
+    /// About how many bytes of memory it holds.
+    pub fn weight(&self) -> u64 {
+        (self.nodes.len() * size_of::<Node>()) as u64 + self.texts + self.pending.weight()
     }
 
     fn children(&self, node: usize) -> Option<&BTreeMap<Box<[u8]>, usize>> {
@@ -204,6 +212,7 @@ impl Tree {
 
     fn attach(&mut self, directory: usize, name: &[u8], number: usize) {
         if let Body::Directory(children) = &mut self.nodes[directory].body {
+            self.texts += 40 + name.len() as u64;
             children.insert(name.into(), number);
         }
     }

@@ -34,7 +34,7 @@ fn documents_that_contradict_themselves_are_refused() {
         (Reply::ok(&both[..]).header("Content-Type", media::INDEX), Kind::Invalid, "both a manifest and an index"),
         (Reply::ok("<html>").header("Content-Type", "text/html; charset=utf-8"), Kind::Invalid, "web page"),
         (Reply::ok(INDEX).header("Docker-Content-Digest", Digest::of(b"")), Kind::Corrupt, "expected sha256:e3b0c4"),
-        (Reply::ok(long).header("Content-Type", media::INDEX).chunked(), Kind::Exhausted, "longer than 4194304 bytes"),
+        (Reply::ok(long).header("Content-Type", media::INDEX).chunked(), Kind::Exhausted, "more than 4194304 bytes"),
         (Reply::ok("{").header("Content-Type", media::INDEX), Kind::Invalid, "EOF"),
     ];
     for (reply, kind, part) in cases {

@@ -2,8 +2,8 @@
 
 use super::source::{Archive, Layout, Progressing, Source};
 use super::{DOCKER, DockerImage, INDEX, NAME, REF_NAME};
-use crate::image::{DOCUMENT_MAX, key, manifest_of, parse_config, to_json};
-use crate::layer::UnpackLimits;
+use crate::image::{key, manifest_of, parse_config, to_json};
+use crate::limits::DOCUMENT_MAX;
 use crate::{Event, Image, ImageLayer, Lease, NewImage, Progress, Store};
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -40,7 +40,7 @@ impl Store {
     /// As [`Store::load`].
     pub fn load_layout(&self, dir: BorrowedFd<'_>, progress: &dyn Progress) -> Result<Vec<Image>> {
         self.loading(progress, |loading| {
-            let source = Layout { dir, progress: Progressing(progress) };
+            let source = Layout { dir, progress: Progressing(progress), limits: *self.limits() };
             let index = source.document(INDEX)?.ok_or_else(|| {
                 Error::new(Kind::Invalid, "load", "directory").because("it has no index.json, so it is no OCI layout")
             })?;
@@ -86,9 +86,11 @@ impl Loading<'_> {
         names: &[Reference],
         depth: usize,
     ) -> Result<Image> {
-        if descriptor.size > DOCUMENT_MAX || depth > DEPTH {
-            let why = if depth > DEPTH { "indexes are nested too deeply" } else { "the manifest is too long" };
-            return Err(Error::new(Kind::Exhausted, "load manifest", descriptor.digest).because(why));
+        self.store.limits().check_manifest(descriptor.size).during("load manifest", descriptor.digest)?;
+        if depth > DEPTH {
+            return Err(
+                Error::new(Kind::Invalid, "load manifest", descriptor.digest).because("indexes are nested too deeply")
+            );
         }
         source.fetch(&self.lease, descriptor)?;
         let bytes = self.store.read_blob(&descriptor.digest, DOCUMENT_MAX)?;
@@ -110,7 +112,8 @@ impl Loading<'_> {
             serde_json::from_slice(list).map_err(|e| Error::new(Kind::Invalid, "parse", DOCKER).because(e))?;
         let mut images: Vec<Image> = Vec::new();
         for entry in list {
-            let (config, _) = source.file(&entry.config)?;
+            let (config, size) = source.file(&entry.config)?;
+            self.store.limits().check_config(size).during("load", &entry.config)?;
             let config = self.store.read_blob(&config, DOCUMENT_MAX)?;
             let mut layers = Vec::new();
             let diff_ids = parse_config(&config)?.rootfs.diff_ids;
@@ -142,9 +145,9 @@ impl Loading<'_> {
         media_type: &str,
         names: &[Reference],
     ) -> Result<Image> {
-        if manifest.config.size > DOCUMENT_MAX {
-            return Err(Error::new(Kind::Exhausted, "load config", manifest.config.digest).because("it is too long"));
-        }
+        let limits = self.store.limits();
+        limits.check_config(manifest.config.size).during("load", manifest.config.digest)?;
+        limits.check_layers(manifest.layers.iter().map(|l| l.size)).during("load", Digest::of(bytes))?;
         source.fetch(&self.lease, &manifest.config)?;
         let config = self.store.read_blob(&manifest.config.digest, DOCUMENT_MAX)?;
         let diff_ids = parse_config(&config)?.rootfs.diff_ids;
@@ -176,7 +179,7 @@ impl Loading<'_> {
         let blob = Counted { file: self.store.open_blob(&layer.blob.digest)?, item: &item, progress: self.progress };
         let below = Box::new(|path: &[u8]| self.store.look_below(below, path));
         let unpacked =
-            draft.unpack(blob, compression, &UnpackLimits::default(), below).during("unpack layer", &item)?;
+            draft.unpack(blob, compression, &self.store.limits().layer, below).during("unpack layer", &item)?;
         if unpacked.diff_id != layer.diff_id {
             return Err(Error::new(Kind::Corrupt, "unpack layer", layer.diff_id)
                 .because(format!("the content's diff ID is {}", unpacked.diff_id)));

@@ -2,7 +2,7 @@
 
 use super::{DOCKER, INDEX, LAYOUT};
 use crate::tree::{detect, read_document};
-use crate::{Event, Lease, Progress};
+use crate::{Event, Lease, Limits, Progress};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::collections::HashMap;
 use std::fs::File;
@@ -67,7 +67,11 @@ impl Archive {
                 EntryKind::File => {
                     let name = std::str::from_utf8(&path).unwrap_or_default();
                     if matches!(name, LAYOUT | INDEX | DOCKER) {
-                        archive.documents.insert(name.to_owned(), read_document(tar.content(), name)?);
+                        let document = read_document(tar.content(), lease.store().limits(), name)?;
+                        if archive.documents.insert(name.to_owned(), document).is_some() {
+                            return Err(Error::new(Kind::Invalid, "read archive", name)
+                                .because("the archive has it twice, so it says two things"));
+                        }
                         continue;
                     }
                     take_file(lease, name, &entry, &mut tar.content(), progress)?
@@ -190,6 +194,7 @@ impl Source for Archive {
 pub(super) struct Layout<'a> {
     pub(super) dir: BorrowedFd<'a>,
     pub(super) progress: Progressing<'a>,
+    pub(super) limits: Limits,
 }
 
 /// A progress that can be printed for debugging.
@@ -214,7 +219,7 @@ impl Layout<'_> {
 
 impl Source for Layout<'_> {
     fn document(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.open(name)?.map(|file| read_document(file, name)).transpose()
+        self.open(name)?.map(|file| read_document(file, &self.limits, name)).transpose()
     }
 
     fn fetch(&self, lease: &Lease, blob: &Descriptor) -> Result<()> {

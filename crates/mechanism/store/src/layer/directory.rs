@@ -4,9 +4,10 @@ use super::below::Below;
 use super::sink::LayerSink;
 use super::tree_writer::{Clash, Linked, Parents, TreeWriter};
 use rustix::fd::BorrowedFd;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::BufRead;
-use tare_format::layer::{is_within, show};
+use tare_format::layer::{Pending, show};
 use tare_format::{Change, Entry, EntryKind};
 use tare_model::{Error, Kind, Result};
 
@@ -18,8 +19,7 @@ pub type FindBelow<'a> = dyn FnMut(&[u8]) -> Result<Option<Below>> + 'a;
 pub struct DirectorySink<'a> {
     tree: TreeWriter<'a>,
     below: Box<FindBelow<'a>>,
-    /// Hard links whose target is not in this layer so far, in the archive's order.
-    pending: Vec<Entry>,
+    pending: Pending,
 }
 
 impl fmt::Debug for DirectorySink<'_> {
@@ -33,11 +33,17 @@ impl<'a> DirectorySink<'a> {
     pub fn new(root: BorrowedFd<'a>, below: Box<FindBelow<'a>>) -> Self {
         let mut tree = TreeWriter::new(root, Parents::Layer, Clash::Replace);
         tree.imply(b"");
-        DirectorySink { tree, below, pending: Vec::new() }
+        DirectorySink { tree, below, pending: Pending::default() }
     }
 
-    fn settle(&mut self, link: &Entry) -> Result<()> {
+    /// `settled`: what came from below so far, by target. Another name for the same is a link to it, not a further copy.
+    fn settle(&mut self, link: &Entry, settled: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<()> {
         if self.tree.hard_link(&link.path, &link.link)? == Linked::Done {
+            return Ok(());
+        }
+        if let Some(copy) = settled.get(&link.link)
+            && self.tree.hard_link(&link.path, copy)? == Linked::Done
+        {
             return Ok(());
         }
         let Some(Below { mut entry, mut content }) = (self.below)(&link.link)? else {
@@ -45,7 +51,9 @@ impl<'a> DirectorySink<'a> {
                 .because(format!("its target {} is neither in this layer nor in those below", show(&link.link))));
         };
         entry.path.clone_from(&link.path);
-        self.tree.put(entry, &mut content)
+        self.tree.put(entry, &mut content)?;
+        settled.insert(link.link.clone(), link.path.clone());
+        Ok(())
     }
 }
 
@@ -57,14 +65,7 @@ impl LayerSink for DirectorySink<'_> {
             Change::Opaque(path) => return self.tree.opaque(&path),
             Change::Ignored => return Ok(()),
         };
-        if !self.pending.is_empty() {
-            // The last entry of a name counts.
-            let gone = |link: &Entry| match entry.kind {
-                EntryKind::Directory => link.path == entry.path,
-                _ => is_within(&link.path, &entry.path),
-            };
-            self.pending.retain(|link| !gone(link));
-        }
+        self.pending.replaced_by(&entry);
         if entry.kind != EntryKind::Hardlink {
             return self.tree.put(entry, content);
         }
@@ -79,9 +80,14 @@ impl LayerSink for DirectorySink<'_> {
         }
     }
 
+    fn weight(&self) -> u64 {
+        self.tree.weight() + self.pending.weight()
+    }
+
     fn finish(&mut self, _archive: u64) -> Result<()> {
-        for link in std::mem::take(&mut self.pending) {
-            self.settle(&link)?;
+        let mut settled = HashMap::new();
+        for link in self.pending.take() {
+            self.settle(&link, &mut settled)?;
         }
         self.tree.finish()
     }

@@ -5,6 +5,7 @@ use super::directory::FindBelow;
 use super::node::from_reader;
 use super::sink::{LayerSink, Tap};
 use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
@@ -150,9 +151,24 @@ impl LayerSink for ImageSink<'_> {
         self.tree.put(change, data)
     }
 
+    fn weight(&self) -> u64 {
+        self.tree.weight()
+    }
+
     fn finish(&mut self, archive: u64) -> Result<()> {
         self.archive = archive;
-        for link in self.tree.unsettled()? {
+        // What came from below so far, by target: another name for the same is a link to it, not a further copy.
+        let mut settled: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        for mut link in self.tree.unsettled()? {
+            if let Some(copy) = settled.get(&link.link) {
+                let target = std::mem::replace(&mut link.link, copy.clone());
+                self.tree.put(Change::Put(link.clone()), Data::Whole(0))?;
+                if self.tree.unsettled()?.is_empty() {
+                    continue;
+                }
+                link.link = target;
+            }
+            settled.insert(link.link.clone(), link.path.clone());
             self.settle(link)?;
         }
         let written = self.write_index().map_err(|e| from_reader("write", "layer image", e))?;

@@ -206,6 +206,11 @@ impl Attributes {
         Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Time::default(), xattrs: Vec::new() }
     }
 
+    /// About how many bytes of memory they take, as a value in a map.
+    pub(super) fn weight(&self) -> u64 {
+        128 + self.xattrs.iter().map(|(name, value)| (48 + name.len() + value.len()) as u64).sum::<u64>()
+    }
+
     fn times(&self) -> Timestamps {
         Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

@@ -20,6 +20,9 @@ pub trait LayerSink {
     /// further use then.
     fn put(&mut self, change: Change, at: u64, content: &mut dyn BufRead) -> Result<()>;
 
+    /// About how many bytes of memory it holds until it is finished.
+    fn weight(&self) -> u64;
+
     /// Completes what can be done only after the last change; `archive`: bytes of the whole archive. Does not sync.
     ///
     /// # Errors

@@ -53,11 +53,13 @@ pub(super) struct TreeWriter<'a> {
     /// What is put onto directories at the end: their content changes their time, and a setgid bit or a default ACL that
     /// came earlier would be inherited by their content.
     directories: BTreeMap<Vec<u8>, Attributes>,
+    /// Bytes of memory that these take.
+    weight: u64,
 }
 
 impl<'a> TreeWriter<'a> {
     pub(super) fn new(root: BorrowedFd<'a>, parents: Parents, clash: Clash) -> Self {
-        TreeWriter { root, parents, clash, open: Vec::new(), directories: BTreeMap::new() }
+        TreeWriter { root, parents, clash, open: Vec::new(), directories: BTreeMap::new(), weight: 0 }
     }
 
     /// Makes anything but a hard link. Replaces what has the same name, except that two directories become one.
@@ -68,7 +70,10 @@ impl<'a> TreeWriter<'a> {
             if !path.is_empty() {
                 self.directory(path)?;
             }
-            self.directories.insert(entry.path, attributes);
+            self.weight += attributes.weight() + entry.path.len() as u64;
+            if let Some(earlier) = self.directories.insert(entry.path, attributes) {
+                self.weight = self.weight.saturating_sub(earlier.weight());
+            }
             return Ok(());
         }
         let (parent, name) = split(path);
@@ -128,6 +133,11 @@ impl<'a> TreeWriter<'a> {
     pub(super) fn opaque(&mut self, path: &[u8]) -> Result<()> {
         let dir = self.parent(path)?;
         rustix::fs::fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty()).map_err(failed("make opaque", path))
+    }
+
+    /// About how many bytes of memory it holds. What is removed again counts on: an archive can do that for ever.
+    pub(super) fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// Puts the attributes of directories, deepest first.
@@ -340,7 +350,11 @@ impl<'a> TreeWriter<'a> {
 
     /// Notes a directory that no entry describes so far.
     pub(super) fn imply(&mut self, path: &[u8]) {
-        self.directories.entry(path.to_vec()).or_insert_with(Attributes::implied);
+        if !self.directories.contains_key(path) {
+            let implied = Attributes::implied();
+            self.weight += implied.weight() + path.len() as u64;
+            self.directories.insert(path.to_vec(), implied);
+        }
     }
 
     /// Directories that are gone need no attributes.

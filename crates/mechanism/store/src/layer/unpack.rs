@@ -19,7 +19,7 @@ const BUFFER: usize = 512 << 10;
 const BUFFERS: usize = 8;
 
 /// How much a layer may cost, against bombs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackLimits {
     /// Bytes of the tar stream, and of all files with their holes (256 GiB each).
     pub total: u64,
@@ -27,15 +27,24 @@ pub struct UnpackLimits {
     pub ratio: u64,
     /// See `ratio` (1 GiB).
     pub ratio_from: u64,
-    /// Entries (16 million).
+    /// Entries (4 million).
     pub entries: u64,
+    /// Bytes of memory for what is remembered until the layer is whole: names, attributes, directories (1 GiB).
+    pub metadata: u64,
     /// Largest window of zstd as a power of two (27: 128 MiB, what `zstd` itself accepts).
     pub zstd_window_log: u32,
 }
 
 impl Default for UnpackLimits {
     fn default() -> Self {
-        UnpackLimits { total: 256 << 30, ratio: 1000, ratio_from: 1 << 30, entries: 16 << 20, zstd_window_log: 27 }
+        UnpackLimits {
+            total: 256 << 30,
+            ratio: 1000,
+            ratio_from: 1 << 30,
+            entries: 4 << 20,
+            metadata: 1 << 30,
+            zstd_window_log: 27,
+        }
     }
 }
 
@@ -112,13 +121,17 @@ fn consume(chunks: &mut Chunks, limits: &UnpackLimits, sink: &mut dyn LayerSink)
             size = size.saturating_add(entry.size);
         }
         if entries > limits.entries {
-            return Err(too_much(format!("more than {} entries", limits.entries)));
+            return Err(too_much("layer-entries", format!("more than {} entries", limits.entries)));
         }
         if size > limits.total {
-            return Err(too_much(format!("files of more than {} bytes", limits.total)));
+            return Err(too_much("layer-bytes", format!("files of more than {} bytes", limits.total)));
         }
         let at = archive.position();
         sink.put(Change::of(entry)?, at, &mut archive.content())?;
+        if sink.weight() > limits.metadata {
+            let why = format!("more than {} bytes of names and attributes", limits.metadata);
+            return Err(too_much("layer-metadata", why));
+        }
     }
     loop {
         let rest = chunks.fill_buf().map_err(|e| from_reader("read layer", "", e))?.len();
@@ -197,10 +210,11 @@ fn pump<D: Read, B: Read>(
         out += n as u64;
         let read = source(decoder).read;
         if out > limits.total {
-            return Err(too_much(format!("more than {} bytes", limits.total)));
+            return Err(too_much("layer-bytes", format!("more than {} bytes", limits.total)));
         }
         if out > limits.ratio_from && out / limits.ratio > read {
-            return Err(too_much(format!("{out} bytes from {read}, more than {} for one", limits.ratio)));
+            let why = format!("{out} bytes from {read}, more than {} for one", limits.ratio);
+            return Err(too_much("layer-ratio", why));
         }
         hash.update(&buffer[..n]);
         if full.send(Ok(Filled { bytes: buffer, length: n })).is_err() {
@@ -222,10 +236,8 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn too_much(what: String) -> Error {
-    Error::new(Kind::Exhausted, "unpack layer", "")
-        .because(format!("it unpacks to {what}"))
-        .hint("a layer like this can fill the disk; if it is meant so, raise the limit")
+fn too_much(key: &str, what: String) -> Error {
+    crate::limits::beyond("unpack layer", key, &format!("it unpacks to {what}"))
 }
 
 /// The blob, with the number of bytes read from it and its failure, which a decoder would report as its own.
