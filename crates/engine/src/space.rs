@@ -1,10 +1,12 @@
 //! Disk space: what takes how much, and giving back what nobody needs.
 
 use crate::Engine;
+use crate::images::is_starter;
 use crate::request::RemoveOptions;
+use crate::starter::STARTER;
 use crate::view::{Container, State};
 use tare_model::{Digest, Kind, Reference, Result};
-use tare_store::{Collected, Image, Usage, UsageItem};
+use tare_store::{Collected, Image, Progress, Usage, UsageItem, Verified};
 
 /// What takes how much, with what runs.
 #[derive(Debug, Clone)]
@@ -106,6 +108,28 @@ impl Engine {
             pruned.bytes += removed.bytes;
         }
         Ok(pruned)
+    }
+
+    /// Proves every byte of images on disk; all images without names. `set_aside`: what is damaged is moved out of its place, so
+    /// that nothing new stands on it and the next pull brings it anew.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`; state that cannot be read. What is damaged is no error.
+    pub fn verify_images(&self, names: &[String], set_aside: bool, progress: &dyn Progress) -> Result<Verified> {
+        let ids = if names.is_empty() {
+            self.store.image_ids()?
+        } else {
+            let id = |name: &String| match self.store.image_id(name) {
+                Err(e) if e.kind() == Kind::NotFound && is_starter(name) => self.store.image_id(STARTER),
+                other => other,
+            };
+            names.iter().map(id).collect::<Result<Vec<_>>>()?
+        };
+        let verified = self.store.verify(&ids, set_aside, progress)?;
+        if !verified.set_aside.is_empty() {
+            self.let_go_of_layers()?;
+        }
+        Ok(verified)
     }
 
     /// Removes whatever no image, container or living process refers to.

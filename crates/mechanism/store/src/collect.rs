@@ -1,10 +1,12 @@
 //! Finding and removing what nothing refers to.
 
 use crate::db::{Durability, Writer};
+use crate::disk::Disk;
 use crate::lease::{digests_in, names};
 use crate::rows::{self, Candidates, References, all_layers, strings};
 use crate::sql::State as _;
-use crate::{Lease, Store};
+use crate::verify::DAMAGED;
+use crate::{Form, Lease, Store};
 use rusqlite::Connection;
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,7 +23,7 @@ pub struct Collected {
     pub leases: usize,
     /// Directories of containers, and empty ones of volumes, without a row.
     pub directories: usize,
-    /// Bytes freed: blobs as they are on disk, layers as their regular files add up.
+    /// Bytes freed: as they are on disk, but layers that are trees as their regular files add up.
     pub bytes: u64,
 }
 
@@ -42,7 +44,37 @@ impl Store {
         let mut done = self.bury_orphans(&mut writer, &grave, candidates, None, |_| Ok(()))?;
         done.leases = leases;
         done.directories = self.bury_strays(&mut writer, &grave)?;
+        done.bytes += self.bury_damaged(&mut writer, &grave)?;
+        drop(writer);
+        grave.end()?;
         Ok(done)
+    }
+
+    /// What a verification has set aside, unless containers that stand on it may be running; bytes.
+    fn bury_damaged(&self, writer: &mut Writer<'_>, grave: &Lease) -> Result<u64> {
+        let mut bytes = 0;
+        for path in self.damaged(writer)? {
+            bytes += Disk::default().bytes(&path);
+            grave.bury(&path)?;
+        }
+        Ok(bytes)
+    }
+
+    /// See [`Store::bury_damaged`].
+    pub(crate) fn damaged(&self, writer: &mut Writer<'_>) -> Result<Vec<std::path::PathBuf>> {
+        let used = writer.read(|db| strings(db, "SELECT layers FROM containers"))?;
+        let used: HashSet<&str> = used.iter().flat_map(|layers| layers.split_whitespace()).collect();
+        let mut found = Vec::new();
+        for (dir, keep) in [("blobs/sha256", false), ("layers", true)] {
+            let dir = self.root().join(dir);
+            for name in names(&dir)? {
+                let hex = name.strip_suffix(DAMAGED).and_then(|hex| hex.strip_suffix('.'));
+                if hex.is_some_and(|hex| Digest::from_hex(hex).is_ok() && !(keep && used.contains(hex))) {
+                    found.push(dir.join(name));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// In one durable transaction does `first` and forgets those of the candidates that nothing refers to afterwards;
@@ -65,7 +97,10 @@ impl Store {
             candidates.blobs.retain(|d| !refs.blobs.contains(d) && !held.contains(d));
             candidates.layers.retain(|d| !refs.layers.contains(d) && !held.contains(d));
             for diff_id in &candidates.layers {
-                done.bytes += rows::layer_size(tx, diff_id)?;
+                done.bytes += match self.placed(diff_id) {
+                    Some(placed) if placed.form == Form::Image => Disk::default().alone(&placed.path),
+                    _ => rows::layer_size(tx, diff_id)?,
+                };
                 tx.execute("DELETE FROM layers WHERE diff_id = ?", [diff_id.hex()]).state("write")?;
             }
             Ok(())
@@ -76,7 +111,7 @@ impl Store {
         }
         for digest in sorted(candidates.blobs) {
             let path = self.blob_path(&digest);
-            let size = std::fs::metadata(&path).map_or(0, |m| m.len());
+            let size = Disk::default().alone(&path);
             if grave.bury(&path)? {
                 done.bytes += size;
                 done.blobs.push(digest);

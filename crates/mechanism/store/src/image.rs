@@ -136,6 +136,14 @@ impl Store {
         Ok(images)
     }
 
+    /// The id of an image, found as [`Store::image`] finds it, even if its content is damaged.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn image_id(&self, name_or_id: &str) -> Result<Digest> {
+        self.read(|db| resolve(db, name_or_id).map(|found| found.id))
+    }
+
     /// The ids of all images, those among them whose config is damaged.
     ///
     /// # Errors

@@ -39,8 +39,8 @@ pub struct Placed {
     pub path: PathBuf,
 }
 
-const TREE: &str = "fs";
-const IMAGE: &str = "layer.erofs";
+pub(crate) const TREE: &str = "fs";
+pub(crate) const IMAGE: &str = "layer.erofs";
 
 /// A layer being unpacked: a directory that nobody else sees until [`LayerDraft::publish`]. Made by [`Lease::layer`];
 /// dropped without being published, it goes with its lease.

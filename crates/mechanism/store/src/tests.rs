@@ -16,6 +16,7 @@ mod images;
 mod killed;
 mod networks;
 mod state;
+mod verify;
 
 /// A root directory that goes with the test.
 pub(crate) struct Root {

@@ -203,6 +203,7 @@ const IMAGE: &[Verb] = &[
     verb!("save", save, Images),
     verb!("import", import, Nothing),
     verb!("prune", image::prune::ARGS, image::prune::main, Nothing),
+    verb!("verify", image::verify::ARGS, image::verify::main, Images),
 ];
 
 /// The verbs behind `tare system`.

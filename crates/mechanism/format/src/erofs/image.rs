@@ -36,6 +36,7 @@ pub struct Image<'a> {
     spots: Vec<Spot>,
     /// Nodes in the order of their inodes, each with its parent.
     order: Vec<(usize, usize)>,
+    archive: u64,
     copies_at: u64,
     inodes_at: u64,
     blocks_at: u64,
@@ -56,6 +57,7 @@ impl<'a> Image<'a> {
             tree,
             spots: vec![Spot { at: u64::MAX, data: 0, number: 0, links: 0 }; tree.nodes.len()],
             order: Vec::with_capacity(tree.nodes.len()),
+            archive,
             copies_at,
             inodes_at,
             blocks_at: 0,
@@ -84,9 +86,11 @@ impl<'a> Image<'a> {
         self.size
     }
 
-    /// What stands before the archive: [`ARCHIVE`] bytes.
+    /// What stands before the archive: [`ARCHIVE`] bytes. The first eight say how long the archive is: the kernel reads nothing
+    /// there, and blocks do not tell.
     pub fn head(&self) -> Vec<u8> {
         let mut head = vec![0; usize::try_from(ARCHIVE).unwrap_or_default()];
+        head[..8].copy_from_slice(&self.archive.to_le_bytes());
         let mut sb = Bytes(Vec::with_capacity(SUPER_SIZE));
         sb.u32(MAGIC).u32(0).u32(COMPAT_MTIME).u8(BLOCK_BITS).u8(0);
         sb.u16(u16::try_from(self.spots[ROOT].at / SLOT).unwrap_or_default());

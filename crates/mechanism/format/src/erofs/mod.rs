@@ -17,11 +17,13 @@
 
 mod image;
 mod layout;
+mod member;
 mod reader;
 mod tree;
 
 pub use image::{IN_COPIES, Image};
 pub use layout::{ARCHIVE, BLOCK};
+pub use member::Member;
 pub use reader::{Content, Dirent, Inode, ReadAt, Reader};
 pub use tree::{Data, Place, Tree};
 

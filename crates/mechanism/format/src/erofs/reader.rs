@@ -1,7 +1,7 @@
 //! Reading an image back: to verify it, and to look at layers that are not mounted. Every number is checked; nothing is trusted.
 
 use super::layout::{
-    BLOCK, BLOCK_BITS, DIRENT, HOLE, INCOMPAT_CHUNKED, INODE, Layout, MAGIC, SLOT, SUPER_OFFSET, SUPER_SIZE,
+    ARCHIVE, BLOCK, BLOCK_BITS, DIRENT, HOLE, INCOMPAT_CHUNKED, INODE, Layout, MAGIC, SLOT, SUPER_OFFSET, SUPER_SIZE,
     XATTR_HEADER, decode_device, kind_of, whole_name,
 };
 use crate::entry::{EntryKind, Time};
@@ -82,6 +82,7 @@ pub struct Reader<R> {
     inodes: u64,
     size: u64,
     count: u64,
+    archive: u64,
 }
 
 /// A file's content, read in order.
@@ -121,7 +122,22 @@ impl<R: ReadAt> Reader<R> {
         if inodes >= size {
             return Err(corrupt("its inodes are beyond its end"));
         }
-        Ok(Reader { source, root: u64::from(f.u16(14)), inodes, size, count: f.u64(16) })
+        let mut length = [0; 8];
+        source.read_exact_at(&mut length, 0).map_err(|e| failed(&e))?;
+        let archive = u64::from_le_bytes(length);
+        if ARCHIVE
+            .checked_add(archive)
+            .and_then(|end| end.checked_next_multiple_of(BLOCK))
+            .is_none_or(|end| end > inodes)
+        {
+            return Err(corrupt("its archive is longer than there is room"));
+        }
+        Ok(Reader { source, root: u64::from(f.u16(14)), inodes, size, count: f.u64(16), archive })
+    }
+
+    /// Bytes of the archive, which begins at [`ARCHIVE`].
+    pub fn archive_size(&self) -> u64 {
+        self.archive
     }
 
     /// Bytes of the image.

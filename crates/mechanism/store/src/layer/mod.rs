@@ -19,6 +19,7 @@
 mod archive_writer;
 mod below;
 mod changes;
+mod compare;
 mod copy;
 mod diff;
 mod directory;
@@ -36,6 +37,7 @@ mod unpack;
 
 pub use below::{Below, Unmounted, look_below};
 pub use changes::{ChangeKind, PathChange, changes};
+pub(crate) use compare::Expected;
 pub use copy::copy_tree;
 pub use diff::{DiffOptions, Diffed, Excluded, diff};
 pub use directory::{DirectorySink, FindBelow};

@@ -1,3 +1,4 @@
 //! What only `tare image` has.
 
 pub(super) mod prune;
+pub(super) mod verify;
