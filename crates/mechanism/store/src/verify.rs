@@ -14,8 +14,9 @@
 //! module), the next verification puts it back.
 
 use crate::blob::Hasher;
-use crate::image::{DOCUMENT_MAX, Rows, parse_config};
+use crate::image::{Rows, parse_config};
 use crate::layer::{Expected, UnpackLimits, unpack};
+use crate::limits::DOCUMENT_MAX;
 use crate::sql::State as _;
 use crate::{Event, Form, ImageLayer, Lease, Placed, Progress, Store};
 use rusqlite::OptionalExtension as _;
@@ -32,6 +33,15 @@ use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 
 /// Ending of the name of what was found damaged.
 pub(crate) const DAMAGED: &str = "damaged";
+/// What is in the store has been found good once, perhaps under other limits.
+const UNLIMITED: UnpackLimits = UnpackLimits {
+    total: u64::MAX,
+    ratio: u64::MAX,
+    ratio_from: u64::MAX,
+    entries: u64::MAX,
+    metadata: u64::MAX,
+    zstd_window_log: 31,
+};
 /// So a problem begins that says that nothing can be said.
 const UNCLEAR: &str = "it cannot be judged";
 /// Differences of one tree that are told.
@@ -323,7 +333,7 @@ impl Verification<'_> {
         let mut expected = Expected::new(Box::new(find));
         let blob = self.store.open_blob(&layer.blob.digest)?;
         let compression = Compression::of_media_type(&layer.blob.media_type)?;
-        let unpacked = unpack(blob, compression, &UnpackLimits::default(), &mut expected)?;
+        let unpacked = unpack(blob, compression, &UNLIMITED, &mut expected)?;
         if unpacked.diff_id != layer.diff_id {
             return Ok(Some(format!("its blob unpacks to {}", unpacked.diff_id)));
         }

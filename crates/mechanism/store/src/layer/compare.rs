@@ -115,9 +115,24 @@ impl LayerSink for Expected<'_> {
         self.tree.put(change, data)
     }
 
+    fn weight(&self) -> u64 {
+        self.tree.weight() + self.contents.len() as u64 * 32
+    }
+
     fn finish(&mut self, _archive: u64) -> Result<()> {
-        for link in self.tree.unsettled()? {
+        // As the sinks do it: a second name for the same file below is a link to the first.
+        let mut settled: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        for mut link in self.tree.unsettled()? {
             self.asked_below = true;
+            if let Some(copy) = settled.get(&link.link) {
+                let target = std::mem::replace(&mut link.link, copy.clone());
+                self.tree.put(Change::Put(link.clone()), Data::Whole(0))?;
+                if self.tree.unsettled()?.is_empty() {
+                    continue;
+                }
+                link.link = target;
+            }
+            settled.insert(link.link.clone(), link.path.clone());
             let Some(Below { mut entry, mut content }) = (self.below)(&link.link)? else {
                 return Err(Error::new(Kind::Invalid, "link", show(&link.path))
                     .because(format!("its target {} is in none of the layers", show(&link.link))));
