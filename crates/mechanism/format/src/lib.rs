@@ -10,6 +10,7 @@
 
 pub mod entry;
 pub mod erofs;
+pub mod inflate;
 pub mod layer;
 pub mod tar;
 
