@@ -152,6 +152,23 @@ impl Host {
         template
     }
 
+    /// The paths in a layer, sorted, in whichever form it is unpacked; `layer`: its diff ID as `inspect` gives it.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn layer_paths(&self, layer: &str) -> Vec<String> {
+        let dir = self.root().join("layers").join(layer.strip_prefix("sha256:").unwrap());
+        // An image begins with its archive, behind one block.
+        let script =
+            "if test -d \"$0/fs\"; then cd \"$0/fs\" && find . ; else tail -c +4097 \"$0/layer.erofs\" | tar -t; fi";
+        let out = Running::start(command("sh").args(["-c", script]).arg(&dir), None).wait();
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        let plain = |path: &str| path.trim_start_matches("./").trim_end_matches('/').to_owned();
+        let mut paths: Vec<String> = out.stdout.lines().map(plain).collect();
+        paths.sort();
+        paths
+    }
+
     /// Imports a tree as an image; `changes` are Dockerfile instructions.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! Where everything lies, and the engine itself.
 
+use crate::layers::HeldLayers;
 use crate::record::Dirs;
 use crate::request::Dns;
 use std::net::IpAddr;
@@ -46,6 +47,8 @@ pub struct Engine {
     pub(crate) instance: String,
     /// Read at the first question, and not again: hierarchies stay mounted where they are.
     layout: OnceLock<Layout>,
+    /// Where layers are mounted for others, too, if this process has mounted some.
+    pub(crate) layers: OnceLock<HeldLayers>,
     /// Where the steps of a start are recorded.
     pub(crate) trace: Trace,
     pub(crate) bridge: OnceLock<tare_model::network::Network>,
@@ -72,6 +75,7 @@ impl Engine {
             store,
             instance,
             layout: OnceLock::new(),
+            layers: OnceLock::new(),
             trace,
             bridge: OnceLock::new(),
             definitions: Mutex::default(),

@@ -18,8 +18,6 @@ use tare_store::{ContainerRow, Durability};
 pub(crate) struct Held {
     /// The lock that says *alive*.
     pub(crate) lock: OwnedFd,
-    /// Its part in keeping layers mounted.
-    pub(crate) layers: Option<OwnedFd>,
     /// The sockets that reserve published ports.
     pub(crate) ports: Vec<OwnedFd>,
     /// The network namespace, if a device of the host is in it.
@@ -249,7 +247,7 @@ impl Engine {
 
     /// The end, as the supervisor does it. `announce` tells the clients, once name, address and ports are free.
     pub(crate) fn finish(&self, id: &str, mut exit: Exit, held: Held, announce: impl FnOnce(&Exit)) {
-        let Held { lock, layers, ports, namespace, names } = held;
+        let Held { lock, ports, namespace, names } = held;
         let dirs = self.dirs(id);
         let record = dirs.record().ok();
         let status = dirs.status().ok().flatten().unwrap_or_default();
@@ -288,13 +286,11 @@ impl Engine {
         // Whoever waits for the container to be gone need not wait for what others may use.
         drop(lock);
         let since = SystemTime::now();
-        let shares = layers.is_some() || !status.bridges.is_empty();
-        drop(layers);
-        if shares {
+        if self.holds_layers() || !status.bridges.is_empty() {
             std::thread::sleep(LINGER);
         }
         let _ = self.release_bridges(&status, Some(since));
-        let _ = self.release_layers(Some(since));
+        self.withdraw_layers();
     }
 
     /// The pidfd and view of a container that runs.

@@ -194,7 +194,6 @@ impl Engine {
         }
         let _ = dirs.remove_run();
         drop(lock);
-        let _ = self.release_layers(None);
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 

@@ -78,8 +78,6 @@ struct Prepared {
     dirs: Dirs,
     lock: OwnedFd,
     root: OwnedFd,
-    /// While it is open the layers stay mounted for others, too; none for a directory of the host.
-    layers: Option<OwnedFd>,
     layout: Layout,
     cgroup: CgroupPlan,
     plan: LaunchPlan,
@@ -202,7 +200,7 @@ impl Engine {
                 if self.run_dir(&record.id).exists() {
                     let _ = self.recover_one(&record.id, Some(&e));
                 }
-                let _ = self.release_layers(None);
+                self.withdraw_layers();
                 Err(e)
             }
         }
@@ -212,10 +210,6 @@ impl Engine {
         let dirs = self.dirs(&record.id);
         self.fault("lock")?;
         self.trace.point(Mark::Lock);
-        let layers = match &record.request.source {
-            crate::request::Source::Image(_) => Some(self.use_layers()?),
-            crate::request::Source::Rootfs(_) => None,
-        };
         let root = self.mount_root(record)?;
         self.fill_volumes(&root, record)?;
         self.fault("rootfs")?;
@@ -259,7 +253,6 @@ impl Engine {
             dirs,
             lock,
             root,
-            layers,
             layout,
             cgroup,
             plan,
@@ -323,6 +316,8 @@ impl Engine {
         let _ = rustix::process::setsid();
         let e = match self.launch(&mut prepared, attach) {
             Ok(running) => {
+                // Without it, others mount what they need themselves.
+                let _ = self.take_layers_over();
                 let start = Start { warnings: prepared.status.warnings.clone() };
                 tell(STARTED, serde_json::to_vec(&start));
                 self.become_supervisor(&prepared, running, (attach != Attach::No).then_some(client))
@@ -338,8 +333,7 @@ impl Engine {
         // Before the lock goes: begun, and nobody there, would be taken for lost.
         let _ = std::fs::remove_file(prepared.dirs.state.join("started.json"));
         let _ = prepared.dirs.remove_run();
-        drop(prepared.layers.take());
-        let _ = self.release_layers(None);
+        self.withdraw_layers();
         tell(FAILED, serde_json::to_vec(&e));
         process::exit_now(1)
     }
@@ -460,7 +454,7 @@ impl Engine {
                 id: prepared.record.id.clone(),
                 pidfd: keep(&running.pidfd)?,
                 lock: keep(&prepared.lock)?,
-                layers: optional(&prepared.layers)?,
+                layers: self.hand_layers_over()?,
                 listen: keep(&running.listen)?,
                 stdin: optional(&running.ends.stdin)?,
                 stdout: optional(&running.ends.stdout)?,

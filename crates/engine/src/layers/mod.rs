@@ -1,19 +1,23 @@
 //! Where the layers' images are mounted: each once per host, however many containers stand on it.
 //!
 //! Two mounts of one image would hold its pages twice, and mounting 127 layers at each start takes longer than everything else.
-//! So the images of a root are mounted in a mount namespace that nobody lives in, named by the file `<run>/layers/ns`:
+//! So the images of a root are mounted in a mount namespace that nobody lives in and that the supervisors hold open:
 //!
 //! ```text
-//! <run>/layers/ns      a mount namespace: an empty file system, and on /LAYER.DEVICE.FILE the image of a layer
-//! <run>/layers/lock    flock: shared by who takes mounts from there, exclusive by who changes what is there
-//! <run>/layers/users   flock: shared by every start and every supervisor, exclusive by who takes the namespace away
+//! <run>/layers/lock      flock: shared by who takes mounts from there, exclusive by who changes what is there
+//! <run>/layers/NAME.INO  a symbolic link to /proc/PID/fd/N of one who holds the namespace; one for each
+//!
+//! inside: an empty file system, and on /LAYER.DEVICE.FILE the image of a layer
 //! ```
 //!
 //! A start enters it for some microseconds, clones the mounts that it needs, comes back, and puts the overlay on top. What a container
-//! uses stays as long as the container does, whatever happens to the namespace. The host's own mount table has nothing of this but
-//! the namespace's name, so it is not copied into other namespaces, where it would keep removed layers on the disk.
+//! uses stays as long as the container does, whatever happens to the namespace. The host's own mount table has nothing of this,
+//! so it is not copied into other namespaces, where it would keep removed layers on the disk.
 //!
-//! The namespace goes with the root's last container, some moments after it, so that a loop of short ones need not mount anew.
+//! The namespace goes with its last holder, however that ends: the supervisor of the root's last container, which stays for some
+//! moments so that a loop of short ones need not mount anew. It has no name in the file system: such a mount cannot be made
+//! where mounts are shared with other namespaces, as on most hosts all of /run is.
+//!
 //! Whoever only looks at an image takes what is there, and mounts the rest for himself. What was mounted of a layer that is
 //! removed is unmounted by its remover, or, should he be killed, by the next one.
 
@@ -22,20 +26,16 @@ mod namespace;
 
 use crate::Engine;
 use namespace::{Namespace, Wanted};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
-use tare_model::{Digest, Result};
+use tare_model::{Context, Digest, Result};
 use tare_store::{Form, Placed};
-
-/// How often the namespace is tried to be taken from somebody who has just been killed, a millisecond apart.
-const TRIES: usize = 5;
 
 /// For whom layers are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mounting {
-    /// For this container and those that come after it: what is mounted stays until the last of them has ended. The caller has
-    /// enlisted: [`Engine::use_layers`].
+    /// For this container and those that come after it: what is mounted stays until the last of them has ended.
     ForAll,
     /// For one look: what is mounted goes with it.
     ForOne,
@@ -60,6 +60,20 @@ impl Lower {
     }
 }
 
+/// The namespace, and where it is announced that this process holds it.
+#[derive(Debug)]
+pub(crate) struct HeldLayers {
+    name: String,
+    namespace: OwnedFd,
+}
+
+/// The same, for a program that is executed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayersHandover {
+    name: String,
+    number: i32,
+}
+
 impl Engine {
     /// These layers (bottom first) as lower directories, top first.
     pub(crate) fn mounted_layers(&self, diff_ids: &[Digest], mounting: Mounting) -> Result<Vec<Lower>> {
@@ -68,7 +82,7 @@ impl Engine {
         let wanted = images.map(|p| Wanted::of(p.diff_id, &p.path)).collect::<Result<Vec<_>>>()?;
         let mounts = match mounting {
             _ if wanted.is_empty() => Vec::new(),
-            Mounting::ForAll => self.layers_namespace().fetch(&wanted)?,
+            Mounting::ForAll => self.fetch_layers(&wanted)?,
             Mounting::ForOne => self.layers_namespace().borrow(&wanted)?,
         };
         let mut mounts = mounts.into_iter();
@@ -79,22 +93,53 @@ impl Engine {
         Ok(placed.iter().filter_map(lower).collect())
     }
 
-    /// Keeps what is mounted for containers until this is closed, by all who have a copy. Before the layers are mounted.
-    pub(crate) fn use_layers(&self) -> Result<OwnedFd> {
-        self.layers_namespace().enlist()
+    fn fetch_layers(&self, wanted: &[Wanted]) -> Result<Vec<OwnedFd>> {
+        let namespace = self.layers_namespace();
+        let Some(held) = self.layers.get() else {
+            let name = tare_store::Store::new_id()?;
+            let (mounts, found) = namespace.fetch(wanted, None, &name)?;
+            if let Some(fd) = found {
+                let _ = self.layers.set(HeldLayers { name, namespace: fd });
+            }
+            return Ok(mounts);
+        };
+        namespace.fetch(wanted, Some(held.namespace.as_fd()), &held.name).map(|(mounts, _)| mounts)
     }
 
-    /// Takes the namespace away unless a container uses it or, with `since`, one has since then.
-    pub(crate) fn release_layers(&self, since: Option<SystemTime>) -> Result<()> {
-        let namespace = self.layers_namespace();
-        for _ in 0..TRIES {
-            // Who was killed lets go of one descriptor after the other. Somebody else who comes now will release it.
-            if namespace.release(since)? || since.is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    /// In a launcher, once its container runs: those who look for the mounts find them here, as the client will end.
+    pub(crate) fn take_layers_over(&self) -> Result<()> {
+        self.layers.get().map_or(Ok(()), |held| {
+            self.layers_namespace().announce(&held.name, held.namespace.as_fd(), held.namespace.as_raw_fd())
+        })
+    }
+
+    /// For the program that this process is about to execute.
+    pub(crate) fn hand_layers_over(&self) -> Result<Option<LayersHandover>> {
+        let Some(held) = self.layers.get() else { return Ok(None) };
+        let number = tare_kernel::process::dup_inheritable(held.namespace.as_fd()).during("hand over", "descriptor")?;
+        self.layers_namespace().announce(&held.name, held.namespace.as_fd(), number)?;
+        Ok(Some(LayersHandover { name: held.name.clone(), number }))
+    }
+
+    /// What was handed over.
+    pub(crate) fn adopt_layers(&self, from: Option<LayersHandover>) -> Result<()> {
+        if let Some(LayersHandover { name, number }) = from {
+            let namespace = tare_kernel::process::adopt(number).during("take over", "descriptor")?;
+            let _ = self.layers.set(HeldLayers { name, namespace });
         }
         Ok(())
+    }
+
+    /// Whether this process keeps layers mounted for others.
+    pub(crate) fn holds_layers(&self) -> bool {
+        self.layers.get().is_some()
+    }
+
+    /// Before this process ends: nobody need look here for layers any more.
+    pub(crate) fn withdraw_layers(&self) {
+        if let Some(held) = self.layers.get() {
+            self.layers_namespace().withdraw(&held.name, held.namespace.as_fd());
+        }
     }
 
     /// Lets go of layers that were removed: until then the kernel keeps the space of those that are mounted. For whoever has

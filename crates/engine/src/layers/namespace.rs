@@ -2,20 +2,21 @@
 
 use super::image;
 use crate::record;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_change,
-    move_mount, open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
+    open_tree, unmount,
 };
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use tare_kernel::process::{self, Namespaces};
 use tare_model::{Context, Digest, Error, Kind, Result};
 
-/// The magic number of the file system of namespaces.
-const NSFS: i64 = 0x6e73_6673;
+/// Says inside which namespace it is.
+const MARK: &str = "/.layers";
 
 /// An image that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,67 +44,73 @@ impl Wanted {
     }
 }
 
-/// The files of the namespace, and what can be done with it.
+/// The namespace's directory, and what can be done with it.
 #[derive(Debug)]
 pub(super) struct Namespace {
     dir: PathBuf,
-    file: PathBuf,
     lock: PathBuf,
-    users: PathBuf,
 }
 
 impl Namespace {
     pub(super) fn of(run: &Path) -> Namespace {
         let dir = run.join("layers");
-        Namespace { file: dir.join("ns"), lock: dir.join("lock"), users: dir.join("users"), dir }
+        Namespace { lock: dir.join("lock"), dir }
     }
 
-    /// Says that somebody stands on these layers, until it is closed everywhere.
-    pub(super) fn enlist(&self) -> Result<OwnedFd> {
+    /// A mount of each of these images, in order: a clone of what is mounted there, and is mounted there if it was not. `held` is
+    /// the namespace, if this process holds it already; what is returned with the mounts is to be, and [`Namespace::announce`]d
+    /// under this name.
+    pub(super) fn fetch(
+        &self,
+        images: &[Wanted],
+        held: Option<BorrowedFd<'_>>,
+        name: &str,
+    ) -> Result<(Vec<OwnedFd>, Option<OwnedFd>)> {
         record::make_private(&self.dir)?;
-        let fd = lock(&self.users, FlockOperation::LockShared)?;
-        // Who lingers sees that somebody has come, even if he has gone already.
-        let now = rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-            last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+        let mut lock = flock(&self.lock, FlockOperation::LockShared)?;
+        let mut found = match held {
+            Some(_) => None,
+            None => self.find()?,
         };
-        rustix::fs::futimens(&fd, &now).map_err(|e| Error::io("touch", self.users.display(), e))?;
-        Ok(fd)
-    }
-
-    /// A mount of each of these images, in order: a clone of what is mounted there, and is mounted there if it was not.
-    pub(super) fn fetch(&self, images: &[Wanted]) -> Result<Vec<OwnedFd>> {
-        record::make_private(&self.dir)?;
-        let mut held = lock(&self.lock, FlockOperation::LockShared)?;
         for _ in 0..3 {
-            let missing = match self.open()? {
-                Some(namespace) => match inside(&namespace, || clone_all(images))? {
-                    Ok(mounts) => return Ok(mounts),
+            let missing = match held.or(found.as_ref().map(AsFd::as_fd)) {
+                Some(namespace) => match inside(namespace, || clone_all(images))? {
+                    Ok(mounts) => {
+                        if let Some(new) = &found {
+                            self.announce(name, new.as_fd(), new.as_raw_fd())?;
+                        }
+                        return Ok((mounts, found));
+                    }
                     Err(missing) => missing,
                 },
                 None => images.iter().collect(),
             };
-            drop(held);
-            let exclusive = lock(&self.lock, FlockOperation::LockExclusive)?;
-            let namespace = match self.open()? {
-                Some(there) => there,
-                None => self.make()?,
-            };
-            add(&namespace, &missing)?;
+            drop(lock);
+            let exclusive = flock(&self.lock, FlockOperation::LockExclusive)?;
+            if held.is_none() && found.is_none() {
+                // Somebody may have made it meanwhile.
+                found = Some(match self.find()? {
+                    Some(there) => there,
+                    None => make(&self.dir)?,
+                });
+            }
+            if let Some(namespace) = held.or(found.as_ref().map(AsFd::as_fd)) {
+                add(namespace, &missing)?;
+            }
             // Still ours: nobody can take them away before they are cloned.
-            held = exclusive;
+            lock = exclusive;
         }
         Err(Error::new(Kind::System, "mount layers", "").because("they are removed as fast as they are mounted"))
     }
 
     /// A mount of each of these images, in order: a clone of what is mounted there, else one of its own, which goes with it.
     pub(super) fn borrow(&self, images: &[Wanted]) -> Result<Vec<OwnedFd>> {
-        let mut there = Vec::new();
+        let mut there: Vec<Option<OwnedFd>> = Vec::new();
         // Others would see where this thread goes.
         if process::is_single_threaded().unwrap_or(false) && self.dir.exists() {
-            let _held = lock(&self.lock, FlockOperation::LockShared)?;
-            if let Some(namespace) = self.open()? {
-                there = inside(&namespace, || images.iter().map(clone_one).collect())?;
+            let _held = flock(&self.lock, FlockOperation::LockShared)?;
+            if let Some(namespace) = self.find()? {
+                there = inside(namespace.as_fd(), || images.iter().map(clone_one).collect())?;
             }
         }
         there.resize_with(images.len(), || None);
@@ -116,8 +123,10 @@ impl Namespace {
         if !self.dir.exists() {
             return Ok(Vec::new());
         }
-        let _held = lock(&self.lock, FlockOperation::LockShared)?;
-        self.open()?.map_or_else(|| Ok(Vec::new()), |namespace| inside(&namespace, listed))
+        let _held = flock(&self.lock, FlockOperation::LockShared)?;
+        let all =
+            self.find_all()?.iter().map(|namespace| inside(namespace.as_fd(), listed)).collect::<Result<Vec<_>>>()?;
+        Ok(all.concat())
     }
 
     /// Unmounts what `stale` picks; how many.
@@ -125,143 +134,129 @@ impl Namespace {
         if !self.dir.exists() {
             return Ok(0);
         }
-        let _held = lock(&self.lock, FlockOperation::LockExclusive)?;
-        let Some(namespace) = self.open()? else { return Ok(0) };
-        let names = inside(&namespace, listed)?;
-        let stale: Vec<String> = names.into_iter().filter(|name| stale(name)).collect();
-        if stale.is_empty() {
-            return Ok(0);
-        }
-        inside(&namespace, || {
-            for name in &stale {
-                let at = format!("/{name}");
-                match unmount(at.as_str(), UnmountFlags::DETACH) {
-                    // A mount point whose maker was killed has nothing on it.
-                    Ok(()) | Err(Errno::NOENT | Errno::INVAL) => {}
-                    Err(e) => return Err(Error::io("unmount layer", name, e)),
-                }
-                let _ = rustix::fs::rmdir(at.as_str());
+        let _held = flock(&self.lock, FlockOperation::LockExclusive)?;
+        let mut count = 0;
+        for namespace in self.find_all()? {
+            let mut names = inside(namespace.as_fd(), listed)?;
+            names.retain(|name| stale(name));
+            if !names.is_empty() {
+                inside(namespace.as_fd(), || names.iter().try_for_each(|name| remove(name)))?;
             }
-            Ok(())
-        })?;
-        Ok(stale.len())
+            count += names.len();
+        }
+        Ok(count)
     }
 
-    /// Takes the namespace away if nobody is enlisted; with `since`, if nobody was after that. Whether it is gone.
-    pub(super) fn release(&self, since: Option<SystemTime>) -> Result<bool> {
-        if !self.file.exists() {
-            return Ok(true);
-        }
-        let Some(_held) = try_lock(&self.lock)? else { return Ok(false) };
-        let Some(users) = try_lock(&self.users)? else { return Ok(false) };
-        if let Some(since) = since {
-            let touched = std::fs::File::from(users.try_clone().during("duplicate", "lock")?).metadata();
-            if touched.and_then(|m| m.modified()).is_ok_and(|t| t > since) {
-                return Ok(true);
+    /// Tells others that this process holds the namespace under this number, and will for some time.
+    pub(super) fn announce(&self, name: &str, namespace: BorrowedFd<'_>, number: RawFd) -> Result<()> {
+        let place = self.link(name, namespace)?;
+        let aside = self.dir.join(format!(".{name}"));
+        let target = format!("/proc/{}/fd/{number}", rustix::process::getpid().as_raw_nonzero());
+        let _ = std::fs::remove_file(&aside);
+        std::os::unix::fs::symlink(target, &aside).during("make", aside.display())?;
+        // Whoever looks finds either the old place or the new one.
+        std::fs::rename(&aside, &place).during("make", place.display())
+    }
+
+    /// Takes back what was announced.
+    pub(super) fn withdraw(&self, name: &str, namespace: BorrowedFd<'_>) {
+        let _ = self.link(name, namespace).map(std::fs::remove_file);
+    }
+
+    fn link(&self, name: &str, namespace: BorrowedFd<'_>) -> Result<PathBuf> {
+        let stat = rustix::fs::fstat(namespace).map_err(|e| Error::io("look at", "mount namespace of layers", e))?;
+        Ok(self.dir.join(format!("{name}.{}", stat.st_ino)))
+    }
+
+    /// The namespace.
+    fn find(&self) -> Result<Option<OwnedFd>> {
+        let entries = std::fs::read_dir(&self.dir).during("read", self.dir.display())?;
+        Ok(entries.flatten().find_map(|entry| self.follow(&entry)))
+    }
+
+    /// All there are. Two are possible: if somebody was killed while he made one, another may not have found it.
+    fn find_all(&self) -> Result<Vec<OwnedFd>> {
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.dir).during("read", self.dir.display())?.flatten() {
+            let number = number_in(&entry.file_name());
+            if !found.contains_key(&number) {
+                found.extend(self.follow(&entry).map(|fd| (number, fd)));
             }
         }
-        if self.open()?.is_some() {
-            match unmount(&self.file, UnmountFlags::DETACH) {
-                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
-                Err(e) => return Err(Error::io("unmount", self.file.display(), e)),
+        Ok(found.into_values().collect())
+    }
+
+    /// What a holder has announced, if he is still there. The number of a process may be another's by now, which has other
+    /// descriptors. A link that leads nowhere is removed: its holder was killed.
+    fn follow(&self, link: &std::fs::DirEntry) -> Option<OwnedFd> {
+        let number = number_in(&link.file_name())?;
+        let path = link.path();
+        match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()) {
+            Ok(fd) => {
+                let is_it = process::namespace_kind(fd.as_fd()) == Some(Namespaces::MOUNT)
+                    && rustix::fs::fstat(&fd).is_ok_and(|stat| stat.st_ino == number);
+                is_it.then_some(fd)
             }
+            Err(Errno::NOENT | Errno::SRCH) => {
+                let _ = std::fs::remove_file(&path);
+                None
+            }
+            // Not ours to look at.
+            Err(_) => None,
         }
-        if self.is_set_apart() {
-            unmount(&self.dir, UnmountFlags::DETACH).map_err(|e| Error::io("unmount", self.dir.display(), e))?;
-        }
-        // The file stays: removing it would also unmount what is on it where other mounts are seen.
-        Ok(true)
-    }
-
-    /// The namespace, if it is there.
-    fn open(&self) -> Result<Option<OwnedFd>> {
-        let fd = match rustix::fs::open(&self.file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(Error::io("open", self.file.display(), e)),
-        };
-        let on = rustix::fs::fstatfs(&fd).map_err(|e| Error::io("look at", self.file.display(), e))?;
-        // A plain file: its maker was killed, the host was restarted, or it was made where other mounts are seen.
-        Ok((on.f_type == NSFS).then_some(fd))
-    }
-
-    /// Makes it: a process of its own enters a new one, takes everything of the host's out of it, and waits until it has a name.
-    fn make(&self) -> Result<OwnedFd> {
-        let fail = |e| Error::io("make mount namespace for", self.dir.display(), e);
-        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fail)?;
-        let (stay, done) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fail)?;
-        let child = process::clone(Namespaces::MOUNT, None, || {
-            // Without an end of its own that could be written to, it ends with its parent.
-            let _ = process::close_all_but(3, &[theirs.as_fd(), stay.as_fd()]);
-            let errno = empty_root(&self.dir).err().map_or(0, Errno::raw_os_error);
-            let _ = rustix::io::write(&theirs, &errno.to_ne_bytes());
-            let _ = rustix::io::read(&stay, &mut [0u8; 1]);
-            process::exit_now(0)
-        })
-        .during("clone", "maker of a mount namespace")?;
-        drop((theirs, stay));
-        let mut word = [0u8; 4];
-        let made = match rustix::io::read(&ours, &mut word) {
-            Ok(4) if word == [0; 4] => self.bind(&PathBuf::from(format!("/proc/{}/ns/mnt", child.pid))),
-            Ok(4) => Err(fail(Errno::from_raw_os_error(i32::from_ne_bytes(word)))),
-            Ok(_) => Err(Error::new(Kind::System, "make mount namespace for", self.dir.display())
-                .because("its maker was killed")),
-            Err(e) => Err(fail(e)),
-        };
-        drop(done);
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
-            rustix::process::WaitIdOptions::EXITED,
-        );
-        made?;
-        self.open()?.ok_or_else(|| Error::new(Kind::System, "open", self.file.display()))
-    }
-
-    /// Gives it a name. The kernel does not copy a mount of a mount namespace anywhere, so it cannot stand where mounts are
-    /// shared with others, as on most hosts all of /run is: then its directory is set apart first.
-    fn bind(&self, namespace: &Path) -> Result<()> {
-        let fail = |e| Error::io("make mount namespace for", self.dir.display(), e);
-        drop(std::fs::File::create(&self.file).during("create", self.file.display())?);
-        match mount_bind(namespace, &self.file) {
-            Err(Errno::INVAL) => {}
-            other => return other.map_err(fail),
-        }
-        if !self.is_set_apart() {
-            mount_bind(&self.dir, &self.dir).map_err(fail)?;
-        }
-        mount_change(&self.dir, MountPropagationFlags::PRIVATE).map_err(fail)?;
-        mount_bind(namespace, &self.file).map_err(fail)
-    }
-
-    fn is_set_apart(&self) -> bool {
-        rustix::fs::statx(CWD, &self.dir, AtFlags::empty(), StatxFlags::TYPE)
-            .is_ok_and(|s| s.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
     }
 }
 
-fn lock(path: &Path, how: FlockOperation) -> Result<OwnedFd> {
-    let fd = open_lock(path)?;
+/// The number of the namespace that a link is for.
+fn number_in(name: &OsStr) -> Option<u64> {
+    let (random, number) = name.to_str()?.split_once('.')?;
+    if random.is_empty() { None } else { number.parse().ok() }
+}
+
+/// A mount namespace with nothing in it. A process of its own enters a new one, takes everything of the host's out of it, and waits
+/// until its maker has got hold of it.
+fn make(dir: &Path) -> Result<OwnedFd> {
+    let fail = |e| Error::io("make mount namespace for", dir.display(), e);
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fail)?;
+    let (stay, done) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fail)?;
+    let child = process::clone(Namespaces::MOUNT, None, || {
+        // Without an end of its own that could be written to, it ends with its parent.
+        let _ = process::close_all_but(3, &[theirs.as_fd(), stay.as_fd()]);
+        let errno = empty_root(dir).err().map_or(0, Errno::raw_os_error);
+        let _ = rustix::io::write(&theirs, &errno.to_ne_bytes());
+        let _ = rustix::io::read(&stay, &mut [0u8; 1]);
+        process::exit_now(0)
+    })
+    .during("clone", "maker of a mount namespace")?;
+    drop((theirs, stay));
+    let mut word = [0u8; 4];
+    let made = match rustix::io::read(&ours, &mut word) {
+        Ok(4) if word == [0; 4] => {
+            let path = format!("/proc/{}/ns/mnt", child.pid);
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)
+        }
+        Ok(4) => Err(fail(Errno::from_raw_os_error(i32::from_ne_bytes(word)))),
+        Ok(_) => {
+            Err(Error::new(Kind::System, "make mount namespace for", dir.display()).because("its maker was killed"))
+        }
+        Err(e) => Err(fail(e)),
+    };
+    drop(done);
+    let end = rustix::process::WaitId::PidFd(child.pidfd.as_fd());
+    let _ = rustix::process::waitid(end, rustix::process::WaitIdOptions::EXITED);
+    made
+}
+
+fn flock(path: &Path, how: FlockOperation) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let fd =
+        rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("open", path.display(), e))?;
     loop {
         match rustix::fs::flock(&fd, how) {
             Err(Errno::INTR) => {}
             other => return other.map(|()| fd).map_err(|e| Error::io("lock", path.display(), e)),
         }
     }
-}
-
-/// Exclusively, unless somebody has it.
-fn try_lock(path: &Path) -> Result<Option<OwnedFd>> {
-    let fd = open_lock(path)?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(fd)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(Error::io("lock", path.display(), e)),
-    }
-}
-
-fn open_lock(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("open", path.display(), e))
 }
 
 /// In a new mount namespace: nothing is left but an empty file system.
@@ -271,11 +266,12 @@ fn empty_root(dir: &Path) -> rustix::io::Result<()> {
     mount("tare", dir, "tmpfs", flags, Some(c"mode=0700,size=16m"))?;
     rustix::process::chdir(dir)?;
     rustix::process::pivot_root(".", ".")?;
-    unmount(".", UnmountFlags::DETACH)
+    unmount(".", UnmountFlags::DETACH)?;
+    rustix::fs::mkdir(MARK, Mode::empty())
 }
 
 /// Does something in another mount namespace. Root and working directory are afterwards what they were.
-fn inside<T>(namespace: &OwnedFd, act: impl FnOnce() -> Result<T>) -> Result<T> {
+fn inside<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let open = |path: &str| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e))
@@ -283,7 +279,7 @@ fn inside<T>(namespace: &OwnedFd, act: impl FnOnce() -> Result<T>) -> Result<T> 
     let (root, cwd) = (open("/")?, open(".")?);
     let home = rustix::fs::open("/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| Error::io("open", "mount namespace", e))?;
-    process::setns(namespace.as_fd(), Namespaces::MOUNT).during("enter", "mount namespace of layers")?;
+    process::setns(namespace, Namespaces::MOUNT).during("enter", "mount namespace of layers")?;
     let out = act();
     process::setns(home.as_fd(), Namespaces::MOUNT).during("leave", "mount namespace of layers")?;
     let back = || -> rustix::io::Result<()> {
@@ -298,7 +294,20 @@ fn inside<T>(namespace: &OwnedFd, act: impl FnOnce() -> Result<T>) -> Result<T> 
 /// Inside: names of mount points.
 fn listed() -> Result<Vec<String>> {
     let entries = std::fs::read_dir("/").during("read", "mount namespace of layers")?;
-    Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+    let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+    Ok(names.filter(|name| !name.starts_with('.')).collect())
+}
+
+/// Inside: unmounts a layer.
+fn remove(name: &str) -> Result<()> {
+    let at = format!("/{name}");
+    match unmount(at.as_str(), UnmountFlags::DETACH) {
+        // A mount point whose maker was killed has nothing on it.
+        Ok(()) | Err(Errno::NOENT | Errno::INVAL) => {}
+        Err(e) => return Err(Error::io("unmount layer", name, e)),
+    }
+    let _ = rustix::fs::rmdir(at.as_str());
+    Ok(())
 }
 
 /// Inside: a clone of an image's mount, if it is there.
@@ -325,12 +334,14 @@ fn clone_all(images: &[Wanted]) -> Result<Result<Vec<OwnedFd>, Vec<&Wanted>>> {
 }
 
 /// Mounts images that are not there yet.
-fn add(namespace: &OwnedFd, images: &[&Wanted]) -> Result<()> {
+fn add(namespace: BorrowedFd<'_>, images: &[&Wanted]) -> Result<()> {
     let made = images.iter().map(|image| image::mount(&image.path)).collect::<Result<Vec<_>>>()?;
     inside(namespace, || {
         for (image, mount) in images.iter().zip(&made) {
             let at = image.place();
             let fail = |e| Error::io("mount layer", image.layer, e);
+            // Never in a namespace of somebody else's.
+            rustix::fs::access(MARK, rustix::fs::Access::EXISTS).map_err(fail)?;
             match rustix::fs::mkdir(at.as_str(), Mode::RWXU) {
                 Ok(()) => {}
                 // Another was faster.

@@ -22,6 +22,7 @@ mod peer;
 use crate::attach::{
     self, ANSWER, CHUNK, CONTROL, EXIT, RESIZE, SENDS_INPUT, SIGNAL, STDERR, STDIN, STDIN_END, STDOUT, WANTS_OUTPUT,
 };
+use crate::layers::LayersHandover;
 use crate::lifecycle::Held;
 use crate::view::Exit;
 use crate::{Config, Engine, NetworkDefaults, time};
@@ -50,9 +51,9 @@ pub(crate) struct Handover {
     pub(crate) id: String,
     pub(crate) pidfd: i32,
     pub(crate) lock: i32,
-    /// What keeps layers mounted: see [`Engine::use_layers`].
+    /// What keeps layers mounted.
     #[serde(default)]
-    pub(crate) layers: Option<i32>,
+    pub(crate) layers: Option<LayersHandover>,
     pub(crate) listen: i32,
     pub(crate) stdin: Option<i32>,
     pub(crate) stdout: Option<i32>,
@@ -111,7 +112,7 @@ pub fn supervise(handover: &str) -> Result<()> {
         }
     };
     let lock = adopt(handover.lock)?;
-    let layers = optional(handover.layers)?;
+    engine.adopt_layers(handover.layers)?;
     let sockets = handover.ports.iter().map(|n| adopt(*n)).collect::<Result<Vec<_>>>()?;
     // One for each port, in the same order.
     let published = dirs.status()?.unwrap_or_default().ports;
@@ -156,8 +157,7 @@ pub fn supervise(handover: &str) -> Result<()> {
     let names = std::mem::take(&mut supervisor.network).into_names();
     let ports = supervisor.live.let_go();
     let namespace = supervisor.live.namespace.take();
-    engine
-        .finish(&handover.id, status, Held { lock, layers, ports, namespace, names }, |exit| supervisor.announce(exit));
+    engine.finish(&handover.id, status, Held { lock, ports, namespace, names }, |exit| supervisor.announce(exit));
     // All that was held of the container goes before.
     linger(supervisor.into_clients());
     Ok(())
