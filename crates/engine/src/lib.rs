@@ -28,6 +28,7 @@ mod network;
 mod propagation;
 mod record;
 mod recover;
+mod repair;
 pub mod request;
 mod rootfs;
 pub mod signal;

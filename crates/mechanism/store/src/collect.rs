@@ -3,6 +3,7 @@
 use crate::db::{Durability, Writer};
 use crate::disk::Disk;
 use crate::lease::{digests_in, names};
+use crate::rebuild::REBUILDING;
 use crate::rows::{self, Candidates, References, all_layers, strings};
 use crate::sql::State as _;
 use crate::verify::DAMAGED;
@@ -136,7 +137,8 @@ impl Store {
     /// Directories of containers and volumes that have no row; how many.
     fn bury_strays(&self, writer: &mut Writer<'_>, grave: &Lease) -> Result<usize> {
         let mut n = 0;
-        for path in self.stray_containers(writer)? {
+        let rebuilding = !writer.read(|db| strings(db, REBUILDING))?.is_empty();
+        for path in self.stray_containers(writer)?.into_iter().filter(|_| !rebuilding) {
             n += usize::from(grave.bury(&path)?);
         }
         for path in self.stray_volumes(writer)? {

@@ -198,13 +198,7 @@ fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
     for network in new.networks {
         crate::network::require(tx, network)?;
     }
-    let name = match new.name {
-        Some(name) => match holder_of(tx, name)? {
-            Some(holder) => return Err(taken(name, &holder)),
-            None => name.to_owned(),
-        },
-        None => free_name(tx)?,
-    };
+    let name = free_or_given(tx, new.name)?;
     let layers: Vec<_> = new.layers.iter().map(Digest::hex).collect();
     tx.execute(
         "INSERT INTO containers (id, name, image, created, layers, volumes, networks) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -220,6 +214,17 @@ fn insert(tx: &Connection, new: &NewContainer<'_>) -> Result<String> {
     )
     .state("write")?;
     Ok(name)
+}
+
+/// The name that is wanted, if nobody has it; else one that is made up.
+pub(crate) fn free_or_given(tx: &Connection, name: Option<&str>) -> Result<String> {
+    match name {
+        Some(name) => match holder_of(tx, name)? {
+            Some(holder) => Err(taken(name, &holder)),
+            None => Ok(name.to_owned()),
+        },
+        None => free_name(tx),
+    }
 }
 
 fn free_name(tx: &Connection) -> Result<String> {

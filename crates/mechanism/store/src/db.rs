@@ -209,7 +209,43 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Puts a new, empty state.db in the place of one that is lost or damaged; what is left of the old one is
+    /// `state.db.damaged`. `fill` writes what is known into the new one, in one transaction. Nobody else writes meanwhile; a process that
+    /// had the old one open goes on with that and is to be ended first.
+    pub(crate) fn replace_db(&self, fill: impl FnOnce(&Transaction<'_>) -> Result<()>) -> Result<()> {
+        let mut db = self.0.db.lock().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        for ending in ["", "-wal", "-shm"] {
+            let from = self.0.root.join(format!("state.db{ending}"));
+            let to = self.0.root.join(format!("state.db.damaged{ending}"));
+            match std::fs::rename(&from, &to) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.during("rename", from.display())?,
+            }
+        }
+        let mut new = self.0.create(Orphaned::Adopt)?;
+        let tx = new.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
+        fill(&tx)?;
+        tx.commit().state("commit")?;
+        *db = Some(new);
+        Ok(())
+    }
+}
+
 impl Inner {
+    /// A state.db that is not there although there is content was lost: an empty one would make garbage of everything.
+    fn refuse_orphans(&self) -> Result<()> {
+        for dir in ["containers", "volumes", "layers", "blobs/sha256"] {
+            if let Some(name) = crate::lease::names(&self.root.join(dir))?.first() {
+                return Err(Error::new(Kind::Corrupt, "open store", self.root.display())
+                    .because(format!("state.db is missing, but there is content: {dir}/{name}"))
+                    .hint("bring state.db back from a copy, or let `tare system check --repair` make one of what there is"));
+            }
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> Result<&OwnedFd> {
         if let Some(fd) = self.lock.get() {
             return Ok(fd);
@@ -228,14 +264,14 @@ impl Inner {
         };
         match opened {
             Ok(db) => match schema_version(&db)? {
-                0 => self.create(),
+                0 => self.create(Orphaned::Refuse),
                 1..SCHEMA_VERSION => {
                     drop(db);
                     self.migrate()
                 }
                 found => checked(found, &path).map(|()| db),
             },
-            Err(e) if missing(&e) && !path.exists() => self.create(),
+            Err(e) if missing(&e) && !path.exists() => self.create(Orphaned::Refuse),
             Err(e) => Err(state_error(&e, "open").during("open", path.display())),
         }
     }
@@ -255,9 +291,9 @@ impl Inner {
     }
 
     /// Makes the layout and the schema, or finds that another process just did.
-    fn create(&self) -> Result<Connection> {
+    fn create(&self, orphaned: Orphaned) -> Result<Connection> {
         let path = self.root.join("state.db");
-        for dir in ["", "blobs", "blobs/sha256", "layers", "containers", "volumes", "tmp"] {
+        for dir in DIRECTORIES {
             make_dir(&self.root.join(dir))?;
         }
         let lock = self.lock()?;
@@ -266,7 +302,12 @@ impl Inner {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
             let mut db = connect(&path, flags).state("create")?;
             match schema_version(&db)? {
-                0 => create_schema(&mut db)?,
+                0 => {
+                    if orphaned == Orphaned::Refuse {
+                        self.refuse_orphans().inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+                    }
+                    create_schema(&mut db)?;
+                }
                 _ => bring_up(&mut db, &path)?,
             }
             Ok(db)
@@ -279,6 +320,18 @@ impl Inner {
         Ok(db)
     }
 }
+
+/// Whether a new state.db may come where there is content already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orphaned {
+    /// No: it has lost its own, and would be taken for garbage.
+    Refuse,
+    /// It is about to be found again.
+    Adopt,
+}
+
+/// What a store consists of, beside its files; relative to its root.
+pub(crate) const DIRECTORIES: [&str; 7] = ["", "blobs", "blobs/sha256", "layers", "containers", "volumes", "tmp"];
 
 fn create_schema(db: &mut Connection) -> Result<()> {
     // WAL is a property of the file: set once, before the schema, so that a kill between the two leaves version 0.

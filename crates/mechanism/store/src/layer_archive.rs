@@ -16,6 +16,10 @@ pub struct Archive {
 }
 
 impl Archive {
+    pub(crate) fn new(file: File, at: u64, length: u64) -> Self {
+        Archive { file, at, end: at.saturating_add(length) }
+    }
+
     /// Bytes that are left.
     pub fn len(&self) -> u64 {
         self.end - self.at
@@ -50,6 +54,6 @@ impl Store {
         let length = Reader::new(file.try_clone().during("open", placed.path.display())?)
             .during("read layer", diff_id)?
             .archive_size();
-        Ok(Some(Archive { file, at: ARCHIVE, end: ARCHIVE + length }))
+        Ok(Some(Archive::new(file, ARCHIVE, length)))
     }
 }

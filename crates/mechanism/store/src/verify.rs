@@ -34,7 +34,7 @@ use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 /// Ending of the name of what was found damaged.
 pub(crate) const DAMAGED: &str = "damaged";
 /// What is in the store has been found good once, perhaps under other limits.
-const UNLIMITED: UnpackLimits = UnpackLimits {
+pub(crate) const UNLIMITED: UnpackLimits = UnpackLimits {
     total: u64::MAX,
     ratio: u64::MAX,
     ratio_from: u64::MAX,
@@ -333,7 +333,13 @@ impl Verification<'_> {
         let mut expected = Expected::new(Box::new(find));
         let blob = self.store.open_blob(&layer.blob.digest)?;
         let compression = Compression::of_media_type(&layer.blob.media_type)?;
-        let unpacked = unpack(blob, compression, &UNLIMITED, &mut expected)?;
+        let bad_below = layers_below.iter().any(|d| self.bad.contains(d));
+        let unclear =
+            || Ok(Some(format!("{UNCLEAR} before the layers below it are whole: it has hard links into them")));
+        let unpacked = match unpack(blob, compression, &UNLIMITED, &mut expected) {
+            Err(_) if expected.asked_below() && bad_below => return unclear(),
+            other => other?,
+        };
         if unpacked.diff_id != layer.diff_id {
             return Ok(Some(format!("its blob unpacks to {}", unpacked.diff_id)));
         }
@@ -343,8 +349,8 @@ impl Verification<'_> {
         if differences.is_empty() {
             return Ok(None);
         }
-        if expected.asked_below() && layers_below.iter().any(|d| self.bad.contains(d)) {
-            return Ok(Some(format!("{UNCLEAR} before the layers below it are whole: it has hard links into them")));
+        if expected.asked_below() && bad_below {
+            return unclear();
         }
         if differences.len() > DIFFERENCES {
             differences.truncate(DIFFERENCES);

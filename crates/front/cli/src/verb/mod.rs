@@ -209,6 +209,7 @@ const IMAGE: &[Verb] = &[
 /// The verbs behind `tare system`.
 const SYSTEM: &[Verb] = &[
     verb!("df", system::df::ARGS, system::df::main, Nothing),
+    verb!("check", system::check::ARGS, system::check::main, Nothing),
     verb!("prune", system::prune::ARGS, system::prune::main, Nothing),
     verb!("info", info, Nothing),
 ];

@@ -261,6 +261,48 @@ fn a_trees_attributes_and_names_are_looked_at() {
 }
 
 #[test]
+fn images_are_found_again_without_the_database() {
+    for form in [Form::Image, Form::Tree] {
+        let root = in_form(form);
+        let image = made(&root.store, &archives(&mut seed()));
+        for name in ["state.db", "state.db-wal", "state.db-shm"] {
+            let _ = std::fs::remove_file(root.store.root().join(name));
+        }
+        // Unpacked again, each from its blob, in the form of this store.
+        let store = root.reopen();
+        store.unpack_as(|| Form::Image);
+        let done = store.rebuild().unwrap();
+        assert!(done.iter().any(|d| *d == format!("image {}: found again, without its names", image.id)), "{done:?}");
+        assert_eq!(damages(&store, &image, false), [""; 0]);
+        let found = store.image(&image.id.to_string()).unwrap();
+        assert_eq!((found.layers, found.names), (image.layers, vec![]));
+        store.end_rebuilding().unwrap();
+        assert_sound(&store);
+    }
+}
+
+#[test]
+fn a_damaged_layer_is_unpacked_again_from_its_blob() {
+    for form in [Form::Image, Form::Tree] {
+        let root = in_form(form);
+        let image = made(&root.store, &archives(&mut seed()));
+        let below = root.store.layer_dir(&image.layers[0].diff_id);
+        let file = files(&root.store, &image).into_iter().find(|f| f.starts_with(&below)).unwrap();
+        flip(&file, 0, 5);
+        assert!(!damages(&root.store, &image, true).is_empty());
+        let findings = root.store.check(false).unwrap();
+        assert!(
+            findings.iter().any(|f| f.repairable && f.object == format!("layer {}", image.layers[0].diff_id)),
+            "{findings:?}"
+        );
+        let done = root.store.repair().unwrap();
+        assert_eq!(done, [format!("layer {}: unpacked again", image.layers[0].diff_id)]);
+        assert_eq!(damages(&root.store, &image, true), [""; 0]);
+        assert_sound(&root.store);
+    }
+}
+
+#[test]
 fn what_is_damaged_is_set_aside_and_made_again_or_comes_back() {
     let mut random = seed();
     for form in [Form::Image, Form::Tree] {
