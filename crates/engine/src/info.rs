@@ -110,6 +110,7 @@ impl Engine {
     /// # Errors
     /// `Kind::NotFound`; `Kind::InUse` naming a container or the other names.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed> {
+        self.let_go_of_image(name, force)?;
         let removed = match self.store.remove_image(name, force) {
             Err(e) if e.kind() == Kind::NotFound && images::is_starter(name) => {
                 self.store.remove_image(starter::STARTER, force)?

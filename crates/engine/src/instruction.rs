@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tare_model::image::{Empty, RunConfig};
 use tare_model::{Error, Kind, Result};
 
-const KNOWN: &str = "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR";
+const KNOWN: &str = "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR";
 
 /// Applies one instruction, such as `ENV A=1` or `CMD ["sh"]`. `$NAME` is replaced by the config's own variables.
 ///
@@ -59,6 +59,7 @@ fn apply(config: &mut RunConfig, keyword: &str, rest: &str) -> Result<(), String
                 config.exposed_ports.extend(ports(&word)?.into_iter().map(|p| (p, Empty {})));
             }
         }
+        "HEALTHCHECK" => config.healthcheck = Some(health(rest, config.shell.as_deref())?),
         "USER" => config.user = single(rest, &config.env)?,
         "WORKDIR" => config.working_dir = directory(&config.working_dir, &single(rest, &config.env)?),
         "STOPSIGNAL" => {
@@ -96,6 +97,71 @@ fn command(text: &str, shell: Option<&[String]>) -> Vec<String> {
 
 fn json(text: &str) -> Option<Vec<String>> {
     if text.starts_with('[') { serde_json::from_str(text).ok() } else { None }
+}
+
+/// docker's document of a probe: `NONE`, or `[--interval=30s …] CMD command`. Durations become nanoseconds.
+fn health(text: &str, shell: Option<&[String]>) -> Result<serde_json::Value, String> {
+    let mut probe = serde_json::Map::new();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = option.split_once(char::is_whitespace).unwrap_or((option, ""));
+        let (name, value) = option.split_once('=').ok_or_else(|| format!("--{option} is not --NAME=VALUE"))?;
+        let (key, number) = match name {
+            "interval" => ("Interval", nanoseconds(value)?),
+            "timeout" => ("Timeout", nanoseconds(value)?),
+            "start-period" => ("StartPeriod", nanoseconds(value)?),
+            "start-interval" => ("StartInterval", nanoseconds(value)?),
+            "retries" => ("Retries", value.parse::<u32>().map_err(|_| format!("{value:?} is not a number"))?.into()),
+            other => {
+                return Err(format!(
+                    "--{other} is unknown: --interval, --timeout, --start-period, --start-interval, --retries"
+                ));
+            }
+        };
+        probe.insert(key.to_owned(), number.into());
+        rest = after.trim_start();
+    }
+    let (form, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let words = words.trim();
+    let test = match form.to_ascii_uppercase().as_str() {
+        "NONE" if words.is_empty() && probe.is_empty() => vec!["NONE".to_owned()],
+        "CMD" if !words.is_empty() => match json(words) {
+            Some(list) => std::iter::once("CMD".to_owned()).chain(list).collect(),
+            None if shell.is_none() => vec!["CMD-SHELL".to_owned(), words.to_owned()],
+            None => std::iter::once("CMD".to_owned()).chain(command(words, shell)).collect(),
+        },
+        _ => return Err("expected NONE, or options and CMD with a command".to_owned()),
+    };
+    probe.insert("Test".to_owned(), test.into());
+    Ok(probe.into())
+}
+
+/// `1h2m3.5s`, `300ms`: as Go writes durations. At least a millisecond, or 0.
+fn nanoseconds(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is not a duration such as 30s or 1m30s");
+    let mut total = 0f64;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() && rest != "0" {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..end].parse().map_err(|_| bad())?;
+        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| end + n);
+        total += number
+            * match &rest[end..unit_end] {
+                "h" => 3600e9,
+                "m" => 60e9,
+                "s" => 1e9,
+                "ms" => 1e6,
+                "us" | "µs" => 1e3,
+                "ns" => 1.0,
+                _ => return Err(bad()),
+            };
+        rest = &rest[unit_end..];
+    }
+    // Whole nanoseconds of less than 292 years, so nothing is lost.
+    if total > 9.2e18 || total > 0.0 && total < 1e6 { Err(bad()) } else { Ok(total.round() as u64) }
 }
 
 /// `NAME=VALUE …`, or the old form `NAME VALUE` with one value to the line's end.
@@ -297,14 +363,36 @@ mod tests {
         assert_eq!(c.exposed_ports.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp", "8000/tcp", "8001/tcp"]);
         assert_eq!(c.volumes.keys().collect::<Vec<_>>(), ["/a", "/b", "/c"]);
         assert_eq!(c.stop_signal.as_deref(), Some("SIGQUIT"));
+        let c = changed(&["HEALTHCHECK --interval=1m30s --timeout=500ms --retries=3 CMD test -f /up"]);
+        let probe = serde_json::json!({
+            "Test": ["CMD-SHELL", "test -f /up"], "Interval": 90_000_000_000u64, "Timeout": 500_000_000, "Retries": 3
+        });
+        assert_eq!(c.healthcheck, Some(probe));
+        let c = changed(&["HEALTHCHECK CMD [\"/probe\"]"]);
+        assert_eq!(c.healthcheck.unwrap()["Test"], serde_json::json!(["CMD", "/probe"]));
+        assert_eq!(changed(&["HEALTHCHECK NONE"]).healthcheck.unwrap()["Test"], serde_json::json!(["NONE"]));
         let c = changed(&["WORKDIR a/../b", "USER web:www", "ONBUILD RUN true"]);
         assert_eq!(
             (c.working_dir.as_str(), c.user.as_str(), &c.on_build[..]),
             ("/srv/b", "web:www", &["RUN true".into()][..])
         );
-        for bad in
-            ["", "RUN true", "FROM x", "CMD", "EXPOSE 0", "EXPOSE x", "ENV =1", "ENV A", "VOLUME a", "STOPSIGNAL X"]
-        {
+        for bad in [
+            "",
+            "RUN true",
+            "FROM x",
+            "CMD",
+            "EXPOSE 0",
+            "EXPOSE x",
+            "ENV =1",
+            "ENV A",
+            "VOLUME a",
+            "STOPSIGNAL X",
+            "HEALTHCHECK",
+            "HEALTHCHECK x",
+            "HEALTHCHECK --interval=1 CMD x",
+            "HEALTHCHECK --interval=1us CMD x",
+            "HEALTHCHECK CMD",
+        ] {
             refusal(bad);
         }
         assert!(refusal("ENV A=\"x").contains("double quote"), "{}", refusal("ENV A=\"x"));

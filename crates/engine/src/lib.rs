@@ -48,9 +48,11 @@ pub mod view;
 mod volumes;
 
 pub use attach::{Attachment, Frame};
+pub use changes::{Entering, Explanation, LeftOut, Secret};
 pub use config::{Config, Engine, NetworkDefaults};
 pub use exec::ExecSession;
 pub use files::{CopyOptions, Stat};
+pub use images::MountedImage;
 pub use info::Info;
 pub use init::init;
 pub use instruction::{apply_change, apply_changes};

@@ -96,7 +96,12 @@ impl Engine {
     pub fn image_prune(&self, which: Unneeded, wanted: &dyn Fn(&Image) -> bool) -> Result<Pruned> {
         let candidate = |image: &Image| (which == Unneeded::Unused || image.names.is_empty()) && wanted(image);
         let mut pruned = Pruned::default();
+        let mounted: Vec<Digest> = self.mounted_images()?.into_iter().map(|m| m.id).collect();
         for id in self.store.image_ids()? {
+            // Somebody looks at its files.
+            if mounted.contains(&id) {
+                continue;
+            }
             // One whose configuration is damaged has no names to go by; `system check` tells of it.
             if !self.store.image(&id.to_string()).is_ok_and(|image| candidate(&image)) {
                 continue;

@@ -53,9 +53,10 @@ impl Engine {
     ///
     /// # Errors
     /// What the kernel and `out` report.
-    pub fn export(&self, name: &str, out: &mut dyn Write) -> Result<()> {
+    pub fn export(&self, name: &str, epoch: Option<i64>, out: &mut dyn Write) -> Result<()> {
         let root = self.open_root(name, Mounts::Without)?;
-        tar_tree(root.fd(), b"", &owners_inside(&root), out).map_err(|e| e.during("export container", name))
+        let options = TreeOptions { clamp_mtime: epoch, ..owners_inside(&root) };
+        tar_tree(root.fd(), b"", &options, out).map_err(|e| e.during("export container", name))
     }
 
     /// What a path inside a container is; `None` if there is nothing. A link is followed if the path ends with `/`.

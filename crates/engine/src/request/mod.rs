@@ -310,6 +310,8 @@ pub struct CommitRequest {
     pub changes: Vec<String>,
     /// Freeze the container meanwhile.
     pub pause: bool,
+    /// Seconds since 1970 (SOURCE_DATE_EPOCH): the image is of then, and nothing in it is younger.
+    pub epoch: Option<i64>,
 }
 
 /// How `rm` removes.

@@ -24,7 +24,7 @@ pub(crate) fn sentence(flag: &str) -> Option<String> {
 
 const WINDOWS: [&str; 5] = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"];
 
-const NOT_YET: [&str; 50] = [
+const NOT_YET: [&str; 47] = [
     "--attach",
     "-a",
     "--blkio-weight-device",
@@ -41,7 +41,6 @@ const NOT_YET: [&str; 50] = [
     "--device-read-iops",
     "--device-write-bps",
     "--device-write-iops",
-    "--digests",
     "--disable-content-trust",
     "--env-host",
     "--gidmap",
@@ -57,7 +56,6 @@ const NOT_YET: [&str; 50] = [
     "--log-driver",
     "--log-opt",
     "--no-healthcheck",
-    "--no-prune",
     "--platform",
     "--pod",
     "--restart",
@@ -69,7 +67,6 @@ const NOT_YET: [&str; 50] = [
     "--systemd",
     "--tls",
     "--tlsverify",
-    "--tree",
     "--uidmap",
     "--use-api-socket",
     "--volume-driver",

@@ -1,7 +1,6 @@
 //! Layers made here: from a tar stream, or from entries in memory (the starter image, tests).
 
 use crate::{BlobWriter, Event, Image, ImageLayer, Lease, Progress, Silent, Store};
-use flate2::write::GzEncoder;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 use tare_format::{Entry, EntryKind, tar};
@@ -52,7 +51,7 @@ pub struct NewLayer {
 
 impl Store {
     /// Unpacks a tar stream (any compression, detected) as a layer and keeps its blob: as it came if compressed,
-    /// else compressed with `compress` (gzip and zstd at their fastest level). One pass.
+    /// else compressed with `compress` (zstd at its fastest level). One pass.
     ///
     /// # Errors
     /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams, and what [`crate::layer::unpack`] refuses.
@@ -64,6 +63,11 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<NewLayer> {
         let (compression, tar) = detect(tar)?;
+        if (compression, compress) == (Compression::None, Compression::Gzip) {
+            let mut tar = tar;
+            let ((), made) = lease.make_layer(|out| copy(&mut tar, out, progress))?;
+            return made.publish();
+        }
         let encoding = if compression == Compression::None { compress } else { Compression::None };
         let mut blob = Encoder::new(lease.blob()?, encoding).during("write", "layer")?;
         let mut draft = lease.layer()?;
@@ -160,6 +164,18 @@ pub(crate) fn detect<R: Read>(mut from: R) -> Result<(Compression, Whole<R>)> {
     Ok((Compression::of_magic(&start), io::Cursor::new(start).chain(from)))
 }
 
+fn copy(from: &mut impl Read, to: &mut dyn Write, progress: &dyn Progress) -> Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = from.read(&mut buffer).during("read", "archive")?;
+        if n == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..n]).during("write", "layer")?;
+        progress.event(&Event::Advanced { item: crate::archive::IMPORTED, bytes: n as u64 });
+    }
+}
+
 /// Everything that is read is also written.
 struct Copying<'a, R> {
     from: R,
@@ -180,16 +196,13 @@ impl<R: Read> Read for Copying<'_, R> {
 
 enum Encoder {
     Plain(BlobWriter),
-    Gzip(GzEncoder<BlobWriter>),
     Zstd(zstd::Encoder<'static, BlobWriter>),
 }
 
 impl Encoder {
     fn new(blob: BlobWriter, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
-            Compression::None => Encoder::Plain(blob),
-            // The header's time stays 0: the same files give the same blob.
-            Compression::Gzip => Encoder::Gzip(GzEncoder::new(blob, flate2::Compression::fast())),
+            Compression::None | Compression::Gzip => Encoder::Plain(blob),
             Compression::Zstd => Encoder::Zstd(zstd::Encoder::new(blob, 1)?),
         })
     }
@@ -197,7 +210,6 @@ impl Encoder {
     fn finish(self) -> io::Result<BlobWriter> {
         match self {
             Encoder::Plain(blob) => Ok(blob),
-            Encoder::Gzip(encoder) => encoder.finish(),
             Encoder::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -207,7 +219,6 @@ impl Write for Encoder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Encoder::Plain(out) => out.write(bytes),
-            Encoder::Gzip(out) => out.write(bytes),
             Encoder::Zstd(out) => out.write(bytes),
         }
     }

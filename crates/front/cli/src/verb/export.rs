@@ -1,7 +1,7 @@
 use super::Build;
 use crate::context::Context;
-use crate::out;
 use crate::verb::save::Target;
+use crate::{environment, out};
 use clap::Args;
 use std::path::PathBuf;
 use tare_model::Result;
@@ -9,6 +9,8 @@ use tare_model::Result;
 pub(super) const ARGS: Build = <ExportArgs as Args>::augment_args;
 
 /// Write a container's whole filesystem as a tar archive
+///
+/// Sorted, without names of users: the same files give the same bytes. With SOURCE_DATE_EPOCH in the environment nothing in it is younger.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tare export -o web.tar web
@@ -25,7 +27,7 @@ pub(crate) struct ExportArgs {
 pub(super) fn main(args: ExportArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     let mut target = Target::open(args.output.as_deref())?;
-    engine.export(&args.container, &mut target).map_err(out::relabel_pipe)?;
+    engine.export(&args.container, environment::source_date_epoch()?, &mut target).map_err(out::relabel_pipe)?;
     target.commit()?;
     Ok(0)
 }

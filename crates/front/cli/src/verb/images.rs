@@ -1,7 +1,7 @@
 use super::Build;
 use crate::context::Context;
 use crate::filter::Filters;
-use crate::listing::{Listing, Look, Row};
+use crate::listing::{Listing, Look, Row, align};
 use crate::out::Out;
 use crate::time;
 use clap::Args;
@@ -13,12 +13,13 @@ pub(super) const ARGS: Build = <ImagesArgs as Args>::augment_args;
 
 /// List images
 ///
-/// Filters: dangling, reference, label, before, since. A reference may hold * for any text.
+/// Filters: dangling, reference, label, before, since, until. A reference may hold * for any text; until is a time, or how long ago.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tare images
   tare images debian
   tare images --filter dangling=true -q
+  tare images --tree
   tare images --format '{{.Repository}}:{{.Tag}} {{.Size}}'")]
 pub(crate) struct ImagesArgs {
     /// Only this repository, or this name
@@ -27,6 +28,9 @@ pub(crate) struct ImagesArgs {
     /// Also images without a name: they are always shown
     #[arg(short, long)]
     all: bool,
+    /// Also the digests under which registries have them
+    #[arg(long)]
+    digests: bool,
     /// Only those that satisfy a condition
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -39,6 +43,9 @@ pub(crate) struct ImagesArgs {
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Each image under the one that it stands on, with what it adds
+    #[arg(long, conflicts_with_all = ["quiet", "format", "digests"])]
+    tree: bool,
 }
 
 const LISTING: Listing = Listing {
@@ -56,24 +63,38 @@ const LISTING: Listing = Listing {
     key: "ID",
 };
 
+const DIGESTS: Listing = Listing { shown: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"], ..LISTING };
+
 pub(super) fn main(args: ImagesArgs, context: &Context) -> Result<u8> {
-    let filters = Filters::parse(&args.filter, &["dangling", "reference", "label", "before", "since"])?;
+    let filters =
+        Filters::parse(&args.filter, &["dangling", "reference", "label", "label!", "before", "since", "until"])?;
     let dangling = filters.boolean("dangling")?;
     let engine = context.engine()?;
     let store = engine.store();
     let mut images = store.images()?;
     let age = |key: &str| filters.get(key).last().map(|name| store.image(name).map(|i| i.created)).transpose();
     let (before, since) = (age("before")?, age("since")?);
+    let until =
+        filters.get("until").last().map(|text| time::point("--filter until", text, Timestamp::now())).transpose()?;
     images.retain(|i| {
         dangling.is_none_or(|d| d == i.names.is_empty())
             && filters.labels(&i.config.config.labels)
             && before.is_none_or(|t| i.created < t)
             && since.is_none_or(|t| i.created > t)
+            && until.is_none_or(|t| i128::from(i.created) < t.as_nanosecond())
     });
     let wanted = |name: &Reference| {
         args.reference.as_deref().is_none_or(|r| named(name, r)) && filters.any("reference", |r| named(name, r))
     };
     let nameless = args.reference.is_none() && filters.get("reference").is_empty();
+    if args.tree {
+        images.retain(|i| i.names.iter().any(wanted) || nameless && i.names.is_empty());
+        let lines = super::image::tree::forest(store, &images, args.no_trunc)?;
+        let mut out = Out::new();
+        out.text(align(&lines))?;
+        out.finish()?;
+        return Ok(0);
+    }
     let mut rows = Vec::new();
     for image in &images {
         // What was pulled by its digest, or has lost its tag to another image, still has a repository.
@@ -86,7 +107,8 @@ pub(super) fn main(args: ImagesArgs, context: &Context) -> Result<u8> {
     if args.quiet {
         rows.dedup_by(|a, b| a.fields["ID"] == b.fields["ID"]);
     }
-    LISTING.print(&mut Out::new(), &rows, Look::of(args.format.as_deref(), args.quiet))?;
+    let listing = if args.digests { &DIGESTS } else { &LISTING };
+    listing.print(&mut Out::new(), &rows, Look::of(args.format.as_deref(), args.quiet))?;
     Ok(0)
 }
 

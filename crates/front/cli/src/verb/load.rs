@@ -6,6 +6,7 @@ use clap::Args;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use tare_model::image::Platform;
 use tare_model::{Context as _, Error, Kind, Result};
 use tare_store::{Image, Progress, Silent, Store};
 
@@ -23,20 +24,24 @@ pub(crate) struct LoadArgs {
     /// File or directory to read; standard input if missing
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Of images for several platforms, the one for this, as linux/arm64
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
     /// Say nothing on the way
     #[arg(short, long)]
     quiet: bool,
 }
 
 pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
+    let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     let engine = context.engine_with_settings()?;
     let reporter = Reporter::for_archives();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
     let images = match args.input.as_deref() {
-        Some(path) => from_path(engine.store(), path, progress)?,
+        Some(path) => from_path(engine.store(), path, platform.as_ref(), progress)?,
         None => {
             refuse_terminal("tare load -i FILE")?;
-            engine.store().load(&mut std::io::stdin(), progress)?
+            engine.store().load_for(platform.as_ref(), &mut std::io::stdin(), progress)?
         }
     };
     let mut out = Out::new();
@@ -50,12 +55,12 @@ pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-fn from_path(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>> {
+fn from_path(store: &Store, path: &Path, platform: Option<&Platform>, progress: &dyn Progress) -> Result<Vec<Image>> {
     let mut file = File::open(path).during("open", path.display())?;
     if file.metadata().during("look at", path.display())?.is_dir() {
-        return store.load_layout(file.as_fd(), progress);
+        return store.load_layout(platform, file.as_fd(), progress);
     }
-    store.load(&mut file, progress)
+    store.load_for(platform, &mut file, progress)
 }
 
 /// Nobody types an archive.

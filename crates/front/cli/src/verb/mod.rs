@@ -40,6 +40,7 @@ mod system;
 mod tag;
 mod top;
 mod unpause;
+mod untag;
 mod update;
 mod version;
 mod volume;
@@ -147,6 +148,7 @@ pub(crate) const TOP: &[Verb] = &[
     verb!("images", images, Images),
     verb!("rmi", rmi, Images),
     verb!("tag", tag, Images),
+    verb!("untag", untag, Images),
     verb!("history", history, Images),
     group("port", "Published ports: `tare port CONTAINER [PORT]` lists them", PORT),
     group("network", "Networks, and who is on them", NETWORK),
@@ -197,6 +199,12 @@ const IMAGE: &[Verb] = &[
     verb!("rm" | "remove", rmi, Images),
     verb!("history", history, Images),
     verb!("tag", tag, Images),
+    verb!("untag", untag, Images),
+    verb!("tree", image::tree::ARGS, image::tree::main, Images),
+    verb!("diff", image::diff::ARGS, image::diff::main, Images),
+    verb!("exists", image::exists::ARGS, image::exists::main, Images),
+    verb!("mount", image::mount::ARGS, image::mount::main, Images),
+    verb!("unmount" | "umount", image::unmount::ARGS, image::unmount::main, Images),
     verb!("pull", pull, Images),
     verb!("push", push, Images),
     verb!("load", load, Nothing),

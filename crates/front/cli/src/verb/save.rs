@@ -2,49 +2,110 @@ use super::Build;
 use crate::context::Context;
 use crate::out;
 use crate::progress::Reporter;
-use clap::Args;
+use crate::verb::rmi::is_for;
+use clap::{Args, ValueEnum};
 use std::fs::File;
 use std::io::{BufWriter, Stdout, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use tare_engine::Engine;
+use tare_model::image::Platform;
 use tare_model::{Context as _, Error, Kind, Reference, Result};
-use tare_store::archive::Saved;
+use tare_store::Image;
+use tare_store::archive::{Format, Saved};
 
 pub(super) const ARGS: Build = <SaveArgs as Args>::augment_args;
 
 /// Write images as an archive
 ///
-/// An OCI archive, which docker and podman load as well.
+/// An OCI archive, which docker and podman load as well; --format asks for one form alone. A name without a tag saves all tags of the
+/// repository, an id the image without a name.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tare save -o debian.tar debian:12
-  tare save app:1 app:2 | gzip > app.tar.gz")]
+  tare save app:1 app:2 | gzip > app.tar.gz
+  tare save --format oci-dir -o layout debian:12")]
 pub(crate) struct SaveArgs {
+    /// docker-archive, oci-archive, or oci-dir: a directory
+    #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    format: Option<Form>,
     /// File to write; standard output if missing
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Only if the images are for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
 pub(super) fn main(args: SaveArgs, context: &Context) -> Result<u8> {
+    let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     let engine = context.engine()?;
     let mut saved: Vec<Saved> = Vec::new();
     for name in &args.images {
-        let image = engine.image(name)?;
-        // A name saves itself, an id every name of the image.
-        let names: Vec<Reference> =
-            name.parse::<Reference>().ok().filter(|n| image.names.contains(n)).into_iter().collect();
-        match saved.iter_mut().find(|s| s.image.id == image.id) {
-            Some(earlier) => earlier.names.extend(names),
-            None => saved.push(Saved { image, names }),
+        for (image, names) in meant(&engine, name)? {
+            if let Some(platform) = &platform {
+                is_for(&image, platform)?;
+            }
+            match saved.iter_mut().find(|s| s.image.id == image.id) {
+                Some(earlier) => earlier.names.extend(names),
+                None => saved.push(Saved { image, names }),
+            }
         }
     }
+    let (store, reporter) = (engine.store(), Reporter::for_archives());
+    let format = match args.format {
+        None => Format::Both,
+        Some(Form::OciArchive) => Format::Oci,
+        Some(Form::DockerArchive) => Format::Docker,
+        Some(Form::OciDir) => {
+            let dir = args.output.as_deref().ok_or_else(|| {
+                let e = Error::new(Kind::Invalid, "write the layout", "").because("a directory is no stream");
+                e.hint("name it with -o")
+            })?;
+            return store.save_layout(&saved, dir, &reporter).map(|()| 0);
+        }
+    };
     let mut target = Target::open(args.output.as_deref())?;
-    engine.store().save(&saved, &mut target, &Reporter::for_archives()).map_err(out::relabel_pipe)?;
+    store.save(&saved, format, &mut target, &reporter).map_err(out::relabel_pipe)?;
     target.commit()?;
     Ok(0)
+}
+
+/// In which form images are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    DockerArchive,
+    OciArchive,
+    OciDir,
+}
+
+/// The images that a word names, each with the names under which it is saved: a whole name saves itself, a repository all of its tags, an
+/// id no name.
+fn meant(engine: &Engine, word: &str) -> Result<Vec<(Image, Vec<Reference>)>> {
+    if let Ok(repository) = word.parse::<Reference>()
+        && is_bare(word)
+    {
+        let of = |image: Image| {
+            let names: Vec<_> = image.names.iter().filter(|n| n.name() == repository.name()).cloned().collect();
+            (!names.is_empty()).then_some((image, names))
+        };
+        let mut found: Vec<_> = engine.store().images()?.into_iter().filter_map(of).collect();
+        found.sort_by_cached_key(|(_, names)| names.iter().map(Reference::familiar).min());
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let image = engine.image(word)?;
+    let names = word.parse::<Reference>().ok().filter(|n| image.names.contains(n)).into_iter().collect();
+    Ok(vec![(image, names)])
+}
+
+/// Whether a name has neither tag nor digest.
+fn is_bare(word: &str) -> bool {
+    !word.rsplit('/').next().unwrap_or(word).contains([':', '@'])
 }
 
 /// Where an archive is written: a file that appears when it is whole, or standard output.

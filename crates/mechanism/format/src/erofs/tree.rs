@@ -184,6 +184,47 @@ impl Tree {
         (self.nodes.len() * size_of::<Node>()) as u64 + self.texts + self.pending.weight()
     }
 
+    /// Everything in it in the order of an archive that is the same for the same files: a directory before what is in it, names sorted by
+    /// their bytes. Of a file with several names the first has the content, the others are links to it. With each entry that has
+    /// content, where that is. What hides something below comes as the image has it, as character device 0:0.
+    ///
+    /// # Errors
+    /// What `visit` fails with.
+    pub fn each(&self, visit: &mut dyn FnMut(Entry, Option<&Data>) -> Result<()>) -> Result<()> {
+        let mut first = BTreeMap::new();
+        let mut todo = vec![(Vec::new(), ROOT)];
+        while let Some((path, number)) = todo.pop() {
+            let node = &self.nodes[number];
+            let mut entry = Entry::new(path.clone(), node.kind);
+            if node.links > 1 && !matches!(node.body, Body::Directory(_)) {
+                if let Some(target) = first.get(&number) {
+                    entry.kind = EntryKind::Hardlink;
+                    entry.link = Vec::clone(target);
+                    visit(entry, None)?;
+                    continue;
+                }
+                first.insert(number, path.clone());
+            }
+            (entry.mode, entry.uid, entry.gid, entry.mtime) = (u32::from(node.mode), node.uid, node.gid, node.mtime);
+            entry.xattrs = node.xattrs.iter().flatten().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+            let mut content = None;
+            match &node.body {
+                Body::Directory(children) => {
+                    todo.extend(children.iter().rev().map(|(name, child)| (crate::layer::join(&path, name), *child)));
+                }
+                Body::File { size, data } => {
+                    entry.size = *size;
+                    content = Some(data);
+                }
+                Body::Symlink(target) => entry.link = target.to_vec(),
+                Body::Device(device) => entry.device = *device,
+                Body::Nothing => {}
+            }
+            visit(entry, content)?;
+        }
+        Ok(())
+    }
+
     fn children(&self, node: usize) -> Option<&BTreeMap<Box<[u8]>, usize>> {
         match &self.nodes[node].body {
             Body::Directory(children) => Some(children),

@@ -7,20 +7,33 @@ use crate::limits::DOCUMENT_MAX;
 use crate::{Event, Image, ImageLayer, Lease, NewImage, Progress, Store};
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-use tare_model::image::{Compression, Descriptor, Index, Manifest, ManifestOrIndex, Platform, media};
+use tare_model::image::{Compression, Descriptor, ImageConfig, Index, Manifest, ManifestOrIndex, Platform, media};
 use tare_model::{Context as _, Digest, Error, Kind, Reference, Result};
 
 /// Indexes within indexes deeper than this are refused.
 const DEPTH: usize = 4;
 
 impl Store {
+    /// [`Store::load_for`] the host's platform.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(&self, archive: &mut dyn Read, progress: &dyn Progress) -> Result<Vec<Image>> {
+        self.load_for(None, archive, progress)
+    }
+
     /// Reads an OCI archive or docker archive (maybe compressed) to its end and makes its images visible. Each is
-    /// returned with the names that the archive gave it.
+    /// returned with the names that the archive gave it. Of an image for several platforms, the one for `platform` (the host's if `None`).
     ///
     /// # Errors
     /// `Kind::Corrupt`, `Kind::Invalid`, `Kind::Unsupported` by what is wrong with it.
-    pub fn load(&self, archive: &mut dyn Read, progress: &dyn Progress) -> Result<Vec<Image>> {
-        self.loading(progress, |loading| {
+    pub fn load_for(
+        &self,
+        platform: Option<&Platform>,
+        archive: &mut dyn Read,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Image>> {
+        self.loading(platform, progress, |loading| {
             let source = Archive::take_in(&loading.lease, archive, progress)?;
             if let Some(index) = source.document(INDEX)? {
                 return loading.oci(&source, &index);
@@ -38,8 +51,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::load`].
-    pub fn load_layout(&self, dir: BorrowedFd<'_>, progress: &dyn Progress) -> Result<Vec<Image>> {
-        self.loading(progress, |loading| {
+    pub fn load_layout(
+        &self,
+        platform: Option<&Platform>,
+        dir: BorrowedFd<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Image>> {
+        self.loading(platform, progress, |loading| {
             let source = Layout { dir, progress: Progressing(progress), limits: *self.limits() };
             let index = source.document(INDEX)?.ok_or_else(|| {
                 Error::new(Kind::Invalid, "load", "directory").because("it has no index.json, so it is no OCI layout")
@@ -50,10 +68,11 @@ impl Store {
 
     fn loading(
         &self,
+        platform: Option<&Platform>,
         progress: &dyn Progress,
         f: impl FnOnce(&Loading<'_>) -> Result<Vec<Image>>,
     ) -> Result<Vec<Image>> {
-        let loading = Loading { store: self, lease: self.lease()?, progress };
+        let loading = Loading { store: self, lease: self.lease()?, platform: platform.cloned(), progress };
         let loaded = f(&loading);
         // What an archive had beyond its images, or all of it if it was refused.
         let ended = self.end_lease(loading.lease);
@@ -64,6 +83,8 @@ impl Store {
 struct Loading<'a> {
     store: &'a Store,
     lease: Lease,
+    /// What is asked for; the host's if nothing is.
+    platform: Option<Platform>,
     progress: &'a dyn Progress,
 }
 
@@ -73,10 +94,24 @@ impl Loading<'_> {
             return Err(Error::new(Kind::Invalid, "load", INDEX).because("it is a manifest"));
         };
         let mut images: Vec<Image> = Vec::new();
-        for (manifest, names) in wanted(&index)? {
+        for (manifest, names) in wanted(&index, &self.wanted_platform())? {
             add(&mut images, self.manifest(source, &manifest, &names, 0)?);
         }
         Ok(images)
+    }
+
+    fn wanted_platform(&self) -> Platform {
+        self.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// An image that says that it is for something else than what was asked for is refused. Nothing asked for, everything taken.
+    fn check_platform(&self, config: &ImageConfig) -> Result<()> {
+        let Some(wanted) = &self.platform else { return Ok(()) };
+        let is = config.platform();
+        if is.os.is_empty() || is.runs_on(wanted) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::NotFound, "choose platform", wanted).because(format!("the image is for {is}")))
     }
 
     fn manifest(
@@ -96,7 +131,7 @@ impl Loading<'_> {
         let bytes = self.store.read_blob(&descriptor.digest, DOCUMENT_MAX)?;
         match ManifestOrIndex::parse(&bytes).during("load manifest", descriptor.digest)? {
             ManifestOrIndex::Index(index) => {
-                let host = Platform::host();
+                let host = self.wanted_platform();
                 let chosen = index.choose(&host).ok_or_else(|| no_platform(&index, &host))?;
                 self.manifest(source, chosen, names, depth + 1)
             }
@@ -150,7 +185,9 @@ impl Loading<'_> {
         limits.check_layers(manifest.layers.iter().map(|l| l.size)).during("load", Digest::of(bytes))?;
         source.fetch(&self.lease, &manifest.config)?;
         let config = self.store.read_blob(&manifest.config.digest, DOCUMENT_MAX)?;
-        let diff_ids = parse_config(&config)?.rootfs.diff_ids;
+        let parsed = parse_config(&config)?;
+        self.check_platform(&parsed)?;
+        let diff_ids = parsed.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
             return Err(Error::new(Kind::Corrupt, "load image", manifest.config.digest)
                 .because("config and manifest list different numbers of layers"));
@@ -202,9 +239,8 @@ fn add(images: &mut Vec<Image>, mut image: Image) {
 
 /// The manifests of an index to load, each with its names. Several entries of one name are one image for several
 /// platforms; entries without a name are images of their own, but for those that only run elsewhere.
-fn wanted(index: &Index) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
-    let host = Platform::host();
-    let elsewhere = |d: &Descriptor| d.platform.as_ref().is_some_and(|p| !p.runs_on(&host));
+fn wanted(index: &Index, host: &Platform) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
+    let elsewhere = |d: &Descriptor| d.platform.as_ref().is_some_and(|p| !p.runs_on(host));
     let mut wanted: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
     let mut add = |descriptor: &Descriptor, name: Option<Reference>| match wanted
         .iter_mut()
@@ -226,10 +262,10 @@ fn wanted(index: &Index) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
     }
     for (name, group) in named {
         let chosen = group.iter().find(|d| !elsewhere(d)).or(if group.len() == 1 { group.first() } else { None });
-        add(chosen.ok_or_else(|| no_platform(index, &host))?, Some(name));
+        add(chosen.ok_or_else(|| no_platform(index, host))?, Some(name));
     }
     if wanted.is_empty() {
-        return Err(no_platform(index, &host));
+        return Err(no_platform(index, host));
     }
     Ok(wanted)
 }

@@ -7,7 +7,7 @@
 //! blobs/sha256/<hex>        manifests, configs, layers
 //! ```
 //!
-//! That is what [`Store::save`](crate::Store::save) writes. [`Store::load`](crate::Store::load) reads it, OCI archives
+//! That is what [`Store::save`](crate::Store::save) writes, or docker's own form of it: `<id>.json`, `<diff id>.tar`, `manifest.json`. [`Store::load`](crate::Store::load) reads it, OCI archives
 //! and layouts without docker's file, and docker's own archives, old (`<id>/layer.tar`) and new. A tar stream cannot be
 //! sought in and `manifest.json` may come last, so everything in an archive becomes a blob under a lease first,
 //! whatever its name; what turns out to be of no use goes with the lease.
@@ -18,7 +18,7 @@ mod save;
 mod source;
 
 pub use import::Import;
-pub use save::Saved;
+pub use save::{Format, Saved};
 
 /// The `item` of progress events of an import.
 pub const IMPORTED: &str = "layer";

@@ -5,15 +5,13 @@ use super::archive_writer::{ArchiveWriter, is_directory, open_node};
 use super::listing::sorted_names;
 use super::node::Found;
 use super::node::{capability_of, check_depth, failed, is_opaque, is_whiteout, mtime_of, reopen};
-use super::seal::{Sealed, sealing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, Stat};
 use std::collections::BTreeSet;
 use std::io::Write;
 use tare_format::layer::{OPAQUE, WHITEOUT, join, show};
 use tare_format::{Entry, EntryKind};
-use tare_model::image::Compression;
-use tare_model::{Digest, Error, Kind, Result};
+use tare_model::{Error, Kind, Result};
 
 /// Paths (with everything below them) that never enter a layer: the init layer's files, mount points.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +38,6 @@ impl Excluded {
 /// How a layer is made.
 #[derive(Debug, Clone)]
 pub struct DiffOptions<'a> {
-    /// How the blob is compressed.
-    pub compression: Compression,
     /// What stays out.
     pub excluded: &'a Excluded,
     /// No time later than this many seconds since 1970 (SOURCE_DATE_EPOCH).
@@ -49,14 +45,8 @@ pub struct DiffOptions<'a> {
 }
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Diffed {
-    /// Digest of the tar stream.
-    pub diff_id: Digest,
-    /// Digest of the compressed bytes, as written.
-    pub digest: Digest,
-    /// Number of compressed bytes.
-    pub size: u64,
     /// Bytes of file content in the layer.
     pub content: u64,
     /// Number of entries, whiteouts included; 0 for a layer that changes nothing.
@@ -73,18 +63,14 @@ pub fn diff(
     upper: BorrowedFd<'_>,
     lower: &Lowers<'_>,
     options: &DiffOptions<'_>,
-    out: &mut (dyn Write + Send),
+    out: &mut dyn Write,
 ) -> Result<Diffed> {
-    let ((content, entries), sealed) = sealing(options.compression, out, |pipe| {
-        let archive = ArchiveWriter::new(pipe, options.clamp_mtime);
-        let mut walk = Walk { archive, lower, options, pending: Vec::new() };
-        walk.root(upper)?;
-        let counts = (walk.archive.content, walk.archive.entries);
-        walk.archive.finish()?;
-        Ok(counts)
-    })?;
-    let Sealed { diff_id, digest, size } = sealed;
-    Ok(Diffed { diff_id, digest, size, content, entries })
+    let archive = ArchiveWriter::new(out, options.clamp_mtime);
+    let mut walk = Walk { archive, lower, options, pending: Vec::new() };
+    walk.root(upper)?;
+    let diffed = Diffed { content: walk.archive.content, entries: walk.archive.entries };
+    walk.archive.finish()?;
+    Ok(diffed)
 }
 
 struct Walk<'a, W: Write> {

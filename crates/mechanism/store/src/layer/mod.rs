@@ -9,7 +9,7 @@
 //!
 //! The way in ([`unpack()`]): compressed bytes -> [thread: decompress, hash] -> large buffers -> [caller's thread: tar,
 //! meaning (`tare_format::Change`), [`LayerSink`]]. The way out ([`diff()`]): an upper directory and the view below it ->
-//! sorted tar, hash -> large buffers -> [thread: compress, hash, write]. Where layers lie, and that they are whole and
+//! sorted tar; see [`crate::Lease::make_layer`] and `seal` for what becomes of it. Where layers lie, and that they are whole and
 //! durable before anybody sees them, is the concern of the store around this module.
 //!
 //! Invariants: nothing is written outside of the directory that was handed in, whatever an archive says: every parent is
@@ -29,11 +29,12 @@ mod listing;
 mod lowers;
 mod node;
 mod remove;
-mod seal;
+pub(crate) mod seal;
 mod sink;
 mod tree;
 mod tree_writer;
 mod unpack;
+mod views;
 
 pub use below::{Below, Unmounted, look_below};
 pub use changes::{ChangeKind, PathChange, changes};
@@ -49,6 +50,7 @@ pub use remove::remove_tree;
 pub use sink::{LayerSink, Tap};
 pub use tree::{TreeOptions, tar_tree};
 pub use unpack::{UnpackLimits, Unpacked, unpack, unpack_directory};
+pub use views::compare;
 
 #[cfg(test)]
 mod tests;

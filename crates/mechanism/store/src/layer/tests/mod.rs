@@ -235,12 +235,31 @@ fn unpack_plain(fs: &Path, archive: &[u8], lower: &Lowers<'_>) -> Result<Unpacke
     unpack_directory(fs.as_fd(), archive, Compression::None, None, lower, &UnpackLimits::default())
 }
 
-fn make_layer(upper: &Path, lower: &Lowers<'_>, excluded: &[&str], compression: Compression) -> (Diffed, Vec<u8>) {
+/// What is known of a layer's archive.
+#[derive(Debug, PartialEq)]
+struct Layer {
+    diff_id: Digest,
+    content: u64,
+    entries: u64,
+}
+
+fn make_layer(upper: &Path, lower: &Lowers<'_>, excluded: &[&str], compression: Compression) -> (Layer, Vec<u8>) {
     let excluded = Excluded::new(excluded).unwrap();
-    let options = DiffOptions { compression, excluded: &excluded, clamp_mtime: None };
+    let options = DiffOptions { excluded: &excluded, clamp_mtime: None };
+    let mut tar = Vec::new();
+    let Diffed { content, entries } = diff(open(upper).as_fd(), lower, &options, &mut tar).unwrap();
+    let layer = Layer { diff_id: Digest::of(&tar), content, entries };
     let mut blob = Vec::new();
-    let diffed = diff(open(upper).as_fd(), lower, &options, &mut blob).unwrap();
-    (diffed, blob)
+    match compression {
+        Compression::None => blob = tar,
+        Compression::Gzip => seal::gzip(&mut blob, None, |out| {
+            out.write_all(&tar).unwrap();
+            Ok(())
+        })
+        .unwrap(),
+        Compression::Zstd => blob = zstd::encode_all(&tar[..], 1).unwrap(),
+    }
+    (layer, blob)
 }
 
 fn names_in(archive: &[u8]) -> Vec<String> {

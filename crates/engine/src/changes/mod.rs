@@ -3,6 +3,11 @@
 //! Both read the container's upper directory against the layers below, never the mounted root, so nothing that is
 //! mounted inside (volumes, binds, /proc, the files of /etc) can get into them.
 
+mod explain;
+mod secrets;
+
+pub use explain::{Entering, Explanation, LeftOut, Secret};
+
 use crate::create::set_variable;
 use crate::layers::Mounting;
 use crate::record::Record;
@@ -13,10 +18,10 @@ use crate::{Engine, apply_changes, userns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
-use tare_model::image::{Compression, Descriptor, Empty, History, RunConfig};
+use tare_model::image::{Empty, History, RunConfig};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Group;
-use tare_store::layer::{self, ChangeKind, DiffOptions, Excluded, Lowers, UnpackLimits};
+use tare_store::layer::{self, ChangeKind, DiffOptions, Excluded, Lowers};
 use tare_store::{Image, ImageLayer, Lease};
 
 impl Engine {
@@ -32,11 +37,7 @@ impl Engine {
             .during("compare container", name)?;
         let change = |c: layer::PathChange| Change {
             path: format!("/{}", String::from_utf8_lossy(&c.path)),
-            kind: match c.kind {
-                ChangeKind::Added => 'A',
-                ChangeKind::Modified => 'C',
-                ChangeKind::Deleted => 'D',
-            },
+            kind: letter(c.kind),
         };
         Ok(found.into_iter().map(change).collect())
     }
@@ -58,10 +59,10 @@ impl Engine {
                 State::Running if request.pause => Some(Frozen::new(self.group(&view.cgroup)?)?),
                 _ => None,
             };
-            self.changed_layer(&lease, &record).during("commit container", name)?
+            self.changed_layer(&lease, &record, request.epoch).during("commit container", name)?
         };
         let mut config = base.config.clone();
-        let now = crate::time::now();
+        let now = request.epoch.map_or_else(crate::time::now, |seconds| crate::time::rfc3339(seconds, 0));
         config.created = Some(now.clone());
         config.author.clone_from(&request.author);
         config.history.push(History {
@@ -90,33 +91,14 @@ impl Engine {
     }
 
     /// The changes as a layer in the store, held by the lease; `None` if there are none.
-    fn changed_layer(&self, lease: &Lease, record: &Record) -> Result<Option<ImageLayer>> {
+    fn changed_layer(&self, lease: &Lease, record: &Record, clamp_mtime: Option<i64>) -> Result<Option<ImageLayer>> {
         let stack = self.stack(record, "commit container")?;
         let lowers = Lowers::new(stack.lowers.iter().map(AsFd::as_fd));
         let excluded = Excluded::new(INIT_PATHS)?;
-        let options = DiffOptions { compression: Compression::Gzip, excluded: &excluded, clamp_mtime: None };
-        let mut blob = lease.blob()?;
-        let diffed = layer::diff(stack.upper.as_fd(), &lowers, &options, &mut blob)?;
-        if diffed.entries == 0 {
-            return Ok(None);
-        }
-        let descriptor = Descriptor::new(Compression::Gzip.layer_media_type(), diffed.digest, diffed.size);
-        blob.commit(Some(&descriptor))?;
-        lease.hold(&[diffed.diff_id])?;
-        if !self.store.has_layer(&diffed.diff_id)? {
-            // Unpacked from what others will unpack it from: what cannot be read back is found out now.
-            let mut draft = lease.layer()?;
-            let from = self.store.open_blob(&diffed.digest)?;
-            // Our own: a file of zeros may well be compressed a thousandfold.
-            let limits = UnpackLimits { ratio: u64::MAX, ..self.store.limits().layer };
-            let unpacked = draft.unpack(from, Compression::Gzip, &limits, Box::new(|_| Ok(None)))?;
-            if unpacked.diff_id != diffed.diff_id {
-                return Err(Error::new(Kind::Corrupt, "verify layer", diffed.diff_id)
-                    .because(format!("it reads back as {}", unpacked.diff_id)));
-            }
-            draft.publish(&unpacked)?;
-        }
-        Ok(Some(ImageLayer { diff_id: diffed.diff_id, blob: descriptor }))
+        let options = DiffOptions { excluded: &excluded, clamp_mtime };
+        let (_, made) = lease.make_layer(|out| layer::diff(stack.upper.as_fd(), &lowers, &options, out))?;
+        // Without entries there is nothing to publish: the draft goes with the lease.
+        (made.entries() > 0).then(|| made.publish().map(|new| new.layer)).transpose()
     }
 
     fn stack(&self, record: &Record, operation: &'static str) -> Result<Stack> {
@@ -159,6 +141,15 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         // It may have been killed meanwhile.
         let _ = self.0.thaw();
+    }
+}
+
+/// docker's letter for it.
+pub(crate) fn letter(kind: ChangeKind) -> char {
+    match kind {
+        ChangeKind::Added => 'A',
+        ChangeKind::Modified => 'C',
+        ChangeKind::Deleted => 'D',
     }
 }
 
