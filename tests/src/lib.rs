@@ -28,7 +28,7 @@ pub use busybox::{Tree, busybox_tar};
 pub use census::{Census, Names};
 pub use host::Host;
 pub use probe::compile;
-pub use process::{Output, Running, binary, command, have};
+pub use process::{Output, Running, binary, command, have, variable};
 pub use pty::Terminal;
 pub use registry::Registry;
 

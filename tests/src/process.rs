@@ -53,6 +53,11 @@ pub fn binary() -> PathBuf {
     newest.expect("no binary: cargo build -p tare, or set TARE_BIN").1
 }
 
+/// A variable of the environment that says how tests are to run; `None` if it is empty.
+pub fn variable(name: &str) -> Option<String> {
+    environment(name)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the harness is where tests read the environment")]
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())

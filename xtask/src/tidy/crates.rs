@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tare-oci", &["tare-kernel", "tare-model", "tare-runtime"]),
     ("tare", &["tare-cli", "tare-engine", "tare-kernel", "tare-model", "tare-oci"]),
     // outside of the product
-    ("tare-tests", &["tare-model", "tare-network"]),
+    ("tare-tests", &["tare-kernel", "tare-model", "tare-network"]),
     ("xtask", &[]),
 ];
 

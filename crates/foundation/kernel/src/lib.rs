@@ -12,6 +12,8 @@ pub mod heap;
 pub mod keyring;
 pub mod mount;
 pub mod netlink;
+#[cfg(feature = "notify")]
+pub mod notify;
 pub mod process;
 pub mod scheduling;
 pub mod seccomp;
