@@ -3,44 +3,58 @@
 use crate::world::World;
 use tare_tests::Tree;
 
+/// What it means to ask for an operation again that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The same as once.
+    Same,
+    /// It makes another of its kind.
+    Another,
+    /// It is refused with these words, among others.
+    Refused(&'static str),
+}
+
+use Again::{Another, Refused, Same};
+
 /// One operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// The verb and its arguments; `IMPORT`, `ARCHIVE` and `REMOTE` stand for what the world has.
     pub(crate) words: &'static [&'static str],
-    /// What it says, among other words, when it is asked for again after it was done; nothing if it may be done again.
-    pub(crate) again: Option<&'static str>,
+    pub(crate) again: Again,
+    /// It does several things, one after another, and each of them by itself.
+    pub(crate) several: bool,
     /// What else must be there.
     pub(crate) prepare: Option<fn(&World)>,
 }
 
-const fn operation(name: &'static str, words: &'static [&'static str], again: Option<&'static str>) -> Operation {
-    Operation { name, words, again, prepare: None }
+const fn operation(name: &'static str, words: &'static [&'static str], again: Again) -> Operation {
+    Operation { name, words, again, several: false, prepare: None }
 }
 
 /// All of them.
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation("pull", &["pull", "REMOTE"], None),
-    operation("load", &["load", "--input", "ARCHIVE"], None),
-    operation("import", &["import", "IMPORT", "new:1"], None),
-    operation("commit", &["commit", "c-kept", "new:1"], None),
-    operation("tag", &["tag", "kept:2", "new:1"], None),
-    operation("untag", &["rmi", "kept:also"], Some("no such image")),
-    operation("rmi", &["rmi", "gone:1"], Some("no such image")),
+    operation("pull", &["pull", "REMOTE"], Same),
+    Operation { several: true, ..operation("load", &["load", "--input", "ARCHIVE"], Same) },
+    operation("import", &["import", "IMPORT", "new:1"], Another),
+    operation("commit", &["commit", "c-kept", "new:1"], Another),
+    operation("tag", &["tag", "kept:2", "new:1"], Same),
+    operation("untag", &["rmi", "kept:also"], Refused("no such image")),
+    operation("rmi", &["rmi", "gone:1"], Refused("no such image")),
     operation(
         "create",
         &["create", "--network", "none", "--name", "c-new", "-v", "v-new:/a", "-v", "/b", "kept:2", "/x"],
-        Some("has this name"),
+        Refused("has this name"),
     ),
-    operation("rename", &["rename", "c-gone", "c-new"], Some("no such container")),
-    operation("rm", &["rm", "--volumes", "c-gone"], Some("no such container")),
-    operation("volume-create", &["volume", "create", "--label", "a=b", "v-new"], None),
-    operation("volume-rm", &["volume", "rm", "v-gone"], Some("no such volume")),
-    operation("volume-prune", &["volume", "prune", "--force"], None),
-    operation("network-create", &["network", "create", "n-new"], Some("has this name")),
-    operation("network-rm", &["network", "rm", "n-gone"], Some("no such network")),
-    operation("network-prune", &["network", "prune", "--force"], None),
+    operation("rename", &["rename", "c-gone", "c-new"], Refused("no such container")),
+    operation("rm", &["rm", "--volumes", "c-gone"], Refused("no such container")),
+    operation("volume-create", &["volume", "create", "--label", "a=b", "v-new"], Same),
+    operation("volume-rm", &["volume", "rm", "v-gone"], Refused("no such volume")),
+    operation("volume-prune", &["volume", "prune", "--force"], Same),
+    operation("network-create", &["network", "create", "n-new"], Refused("a network of this name exists")),
+    operation("network-rm", &["network", "rm", "n-gone"], Refused("no such network")),
+    Operation { several: true, ..operation("network-prune", &["network", "prune", "--force"], Same) },
     Operation {
         name: "run",
         words: &[
@@ -57,7 +71,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             "-c",
             "echo x > /b/x; echo y > /y",
         ],
-        again: None,
+        again: Same,
+        several: false,
         prepare: Some(busybox),
     },
 ];

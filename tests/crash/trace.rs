@@ -56,7 +56,6 @@ pub(crate) enum Answer {
 pub(crate) struct Ended {
     /// Exit code; 128 + n if signal n ended it.
     pub(crate) code: i32,
-    pub(crate) stdout: String,
     pub(crate) stderr: String,
     /// All counted calls, in order.
     pub(crate) seen: Vec<Seen>,
@@ -64,12 +63,12 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end, and all of its family. `places`: what counts. `decide` is asked for each call that counts.
 pub(crate) fn run(mut command: Command, places: &[PathBuf], decide: &mut dyn FnMut(&Seen) -> Answer) -> Ended {
-    let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    command.stdin(Stdio::null()).stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+    let stderr = tempfile::tempfile().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr.try_clone().unwrap());
     let (listener, child) = spawn(command);
     let mut tracer = Tracer { listener, places, counts: BTreeMap::new(), seen: Vec::new(), processes: BTreeSet::new() };
     let code = tracer.follow(&child, decide);
-    Ended { code, stdout: text(stdout), stderr: text(stderr), seen: tracer.seen }
+    Ended { code, stderr: text(stderr), seen: tracer.seen }
 }
 
 /// The thread that loads the filter is the only one of this process that has it, and ends when it has started the child.

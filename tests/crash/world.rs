@@ -83,6 +83,7 @@ impl World {
         let mut c = command(&self.binary);
         c.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         c.env("HOME", self.dir.path()).env("TARE_SNAPSHOTTER", self.form.as_str());
+        c.env("SOURCE_DATE_EPOCH", "1700000000");
         c.arg("--root").arg(&self.names.root).arg("--run").arg(&self.names.run).args(args);
         c
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tare_model::image::{ImageConfig, Platform, RunConfig};
 use tare_model::{Context, Error, Kind, Result, Undo};
 use tare_runtime::security::capability;
-use tare_store::{AddressRequest, Durability, Image, NewContainer, VolumeSpec};
+use tare_store::{AddressRequest, Durability, Image, NewContainer, Store, VolumeSpec};
 
 /// docker's PATH for containers whose image sets none.
 pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -196,17 +196,21 @@ impl Engine {
         for mount in &mut record.mounts {
             match &mount.request.kind {
                 MountKind::Volume { name, subpath, .. } => {
-                    let spec = VolumeSpec { name: name.clone(), labels: Default::default() };
+                    mount.anonymous = name.is_none();
+                    let chosen = match name {
+                        Some(name) => name.clone(),
+                        None => Store::volume_name()?,
+                    };
+                    if mount.anonymous {
+                        // Nobody knows them by name: who clears up after a killed maker finds them here.
+                        anonymous.push(chosen.clone());
+                        write_json(&dirs.run, ANONYMOUS_VOLUMES, &anonymous, Durable::No)?;
+                    }
+                    let spec = VolumeSpec { name: Some(chosen), anonymous: mount.anonymous, ..Default::default() };
                     let (row, made) = self.store.volume_create(&spec)?;
                     if made {
                         let name = row.name.clone();
                         undo.push("make volume", move || self.store.volume_remove(&name));
-                    }
-                    mount.anonymous = name.is_none();
-                    if mount.anonymous {
-                        // Nobody knows them by name: who clears up after a killed maker finds them here.
-                        anonymous.push(row.name.clone());
-                        write_json(&dirs.run, ANONYMOUS_VOLUMES, &anonymous, Durable::No)?;
                     }
                     mount.source = Some(volume_path(&row.path, subpath.as_deref())?);
                     mount.volume = Some(row.name.clone());

@@ -281,6 +281,20 @@ impl Dirs {
         }
     }
 
+    /// Removes what writers of files who were killed have left beside them. For whoever may write here.
+    pub(crate) fn remove_asides(&self) {
+        for entry in std::fs::read_dir(&self.state).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_aside =
+                name.to_str().and_then(|n| n.strip_prefix('.')?.rsplit_once('.')).is_some_and(|(name, pid)| {
+                    !name.is_empty() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())
+                });
+            if is_aside {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Takes the lock, waiting so long at most.
     pub(crate) fn lock_within(&self, patience: Duration) -> Result<Option<OwnedFd>> {
         let end = Instant::now() + patience;

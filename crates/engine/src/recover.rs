@@ -192,6 +192,7 @@ impl Engine {
             }
             (Some(_), None) => {}
         }
+        dirs.remove_asides();
         let _ = dirs.remove_run();
         drop(lock);
         failures.into_iter().next().map_or(Ok(()), Err)
@@ -257,16 +258,8 @@ impl Engine {
 
     /// Frees the name at once; the rest of [`Engine::forget`] may follow later.
     pub(crate) fn release(&self, record: &Record, durability: Durability) -> Result<()> {
-        self.store.release_container(&record.id, durability)?;
-        for mount in record.mounts.iter().filter(|m| m.anonymous) {
-            if let Some(name) = &mount.volume {
-                match self.store.volume_remove(name) {
-                    // Another container uses it by its name, or it is gone: neither is this one's business.
-                    Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}
-                    other => other?,
-                }
-            }
-        }
-        Ok(())
+        let anonymous = record.mounts.iter().filter(|m| m.anonymous);
+        let volumes: Vec<String> = anonymous.filter_map(|m| m.volume.clone()).collect();
+        self.store.release_container_with(&record.id, &volumes, durability)
     }
 }

@@ -11,7 +11,8 @@ impl Engine {
     /// # Errors
     /// `Kind::Invalid` for a malformed name.
     pub fn volume_create(&self, name: Option<&str>, labels: Labels) -> Result<Volume> {
-        let (row, _) = self.store.volume_create(&VolumeSpec { name: name.map(str::to_owned), labels })?;
+        let (row, _) =
+            self.store.volume_create(&VolumeSpec { name: name.map(str::to_owned), labels, ..Default::default() })?;
         self.volume_view(row)
     }
 

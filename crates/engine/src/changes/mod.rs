@@ -22,7 +22,7 @@ use tare_model::image::{Empty, History, RunConfig};
 use tare_model::{Context, Error, Kind, Result};
 use tare_runtime::cgroup::Group;
 use tare_store::layer::{self, ChangeKind, DiffOptions, Excluded, Lowers};
-use tare_store::{Image, ImageLayer, Lease};
+use tare_store::{ContainerRow, Image, ImageLayer, Lease};
 
 impl Engine {
     /// What a container has changed against its image, sorted by path.
@@ -50,16 +50,26 @@ impl Engine {
         let (row, record) = self.find(name)?;
         let mut run = run_config(&record);
         apply_changes(&mut run, &request.changes)?;
-        let lease = self.store.lease()?;
+        self.store.leased(|lease| self.commit_under(lease, &row, &record, run, request))
+    }
+
+    fn commit_under(
+        &self,
+        lease: &Lease,
+        row: &ContainerRow,
+        record: &Record,
+        run: RunConfig,
+        request: &CommitRequest,
+    ) -> Result<Image> {
         lease.hold(&record.layers)?;
-        let base = self.base(&record)?;
+        let base = self.base(record)?;
         let layer = {
-            let view = self.observe(&row)?;
+            let view = self.observe(row)?;
             let _frozen = match view.state {
                 State::Running if request.pause => Some(Frozen::new(self.group(&view.cgroup)?)?),
                 _ => None,
             };
-            self.changed_layer(&lease, &record, request.epoch).during("commit container", name)?
+            self.changed_layer(lease, record, request.epoch).during("commit container", record.name())?
         };
         let mut config = base.config.clone();
         let now = request.epoch.map_or_else(crate::time::now, |seconds| crate::time::rfc3339(seconds, 0));
@@ -73,7 +83,7 @@ impl Engine {
             empty_layer: layer.is_none(),
         });
         config.config = run;
-        self.store.image_from_layer(&lease, Some(&base), layer, config, request.reference.as_slice())
+        self.store.image_from_layer(lease, Some(&base), layer, config, request.reference.as_slice())
     }
 
     fn base(&self, record: &Record) -> Result<Image> {

@@ -55,6 +55,9 @@ impl Engine {
         let mut target = Target { record: dirs.record()?, change, dirs, status, lock };
         target.record.request.name = Some(row.name);
         if target.change.unfinished {
+            if target.lock.is_some() {
+                target.dirs.remove_asides();
+            }
             target.change.half_done();
             self.end_change(&mut target)?;
             target.change.whole();

@@ -50,22 +50,35 @@ fn fetch(
     check_kind(&chosen.manifest)?;
     limits.check_layers(chosen.manifest.layers.iter().map(|l| l.size))?;
 
-    let lease = store.lease()?;
-    let config_bytes = config(client, &session, &lease, &chosen.manifest.config)?;
+    store.leased(|lease| fetch_under(lease, client, &session, &chosen, (reference, &platform), options, progress))
+}
+
+/// The rest, under a lease: `wanted` is what was asked for.
+fn fetch_under(
+    lease: &Lease,
+    client: &Client,
+    session: &Session<'_>,
+    chosen: &Chosen,
+    wanted: (&Reference, &Platform),
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Image> {
+    let (store, (reference, platform)) = (lease.store(), wanted);
+    let config_bytes = config(client, session, lease, &chosen.manifest.config)?;
     let config: ImageConfig = serde_json::from_slice(&config_bytes)
         .map_err(|e| Error::new(Kind::Invalid, "read image config", chosen.manifest.config.digest).because(e))?;
-    if options.platform.is_some() && !config.architecture.is_empty() && !config.platform().runs_on(&platform) {
-        return Err(Error::new(Kind::NotFound, "choose platform", &platform)
+    if options.platform.is_some() && !config.architecture.is_empty() && !config.platform().runs_on(platform) {
+        return Err(Error::new(Kind::NotFound, "choose platform", platform)
             .because(format!("the image is there for {} only", config.platform()))
             .hint("leave out --platform, or choose another image"));
     }
     let layers = pair_layers(&chosen.manifest, &config)?;
     lease.hold(&layers.iter().flat_map(|l| [l.blob.digest, l.diff_id]).collect::<Vec<_>>())?;
 
-    Work::new(client, &session, &lease, &layers, &limits.layer, progress).run()?;
-    let Chosen { bytes, descriptor, top, .. } = &chosen;
+    Work::new(client, session, lease, &layers, &store.limits().layer, progress).run()?;
+    let Chosen { bytes, descriptor, top, .. } = chosen;
     store.put_image(
-        &lease,
+        lease,
         &NewImage {
             manifest: bytes,
             media_type: &descriptor.media_type,

@@ -161,7 +161,7 @@ impl Store {
             findings.push(Finding::garbage(dir.display().to_string(), "no container has this directory"));
         }
         for dir in self.stray_volumes(writer)? {
-            let data = !names(&dir.join("_data"))?.is_empty();
+            let data = !crate::volume::is_removed(&dir) && !names(&dir.join("_data"))?.is_empty();
             let finding = if data { Finding::repairable } else { Finding::garbage };
             findings.push(finding(dir.display().to_string(), "no volume has this directory"));
         }

@@ -106,19 +106,41 @@ impl Store {
             }
             Ok(())
         })?;
+        // Their rows are gone: one that cannot be moved keeps no other from going.
+        let mut failed = None;
         for diff_id in sorted(candidates.layers) {
-            grave.bury(&self.layer_dir(&diff_id))?;
-            done.layers.push(diff_id);
+            match grave.bury(&self.layer_dir(&diff_id)) {
+                Ok(_) => done.layers.push(diff_id),
+                Err(e) => failed = failed.or(Some(e)),
+            }
         }
         for digest in sorted(candidates.blobs) {
             let path = self.blob_path(&digest);
             let size = Disk::default().alone(&path);
-            if grave.bury(&path)? {
-                done.bytes += size;
-                done.blobs.push(digest);
+            match grave.bury(&path) {
+                Ok(true) => {
+                    done.bytes += size;
+                    done.blobs.push(digest);
+                }
+                Ok(false) => {}
+                Err(e) => failed = failed.or(Some(e)),
             }
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
+    }
+
+    /// Does something under a lease. If it fails, whatever only that lease held goes at once.
+    ///
+    /// # Errors
+    /// As `work`.
+    pub fn leased<T>(&self, work: impl FnOnce(&Lease) -> Result<T>) -> Result<T> {
+        let lease = self.lease()?;
+        let done = work(&lease);
+        if done.is_err() {
+            // What cannot be removed now is found by a collection: the first failure is the one to tell of.
+            drop(self.end_lease(lease));
+        }
+        done
     }
 
     /// Gives up a lease and, at once, whatever only it held.
@@ -142,7 +164,7 @@ impl Store {
             n += usize::from(grave.bury(&path)?);
         }
         for path in self.stray_volumes(writer)? {
-            if names(&path.join("_data"))?.is_empty() {
+            if crate::volume::is_removed(&path) || names(&path.join("_data"))?.is_empty() {
                 n += usize::from(grave.bury(&path)?);
             }
         }

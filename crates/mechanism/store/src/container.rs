@@ -85,7 +85,7 @@ impl Store {
                 new.addresses.iter().map(|request| crate::address::lease(tx, new.id, request)).collect();
             Ok(Reserved { name, addresses: addresses?, dir: dir.clone() })
         });
-        if reserved.is_err() {
+        if reserved.is_err() && !writer.is_uncertain() {
             drop(std::fs::remove_dir(&dir));
         }
         drop(writer);
@@ -134,23 +134,43 @@ impl Store {
     /// # Errors
     /// State that cannot be written.
     pub fn release_container(&self, id: &str, durability: Durability) -> Result<()> {
+        self.release_container_with(id, &[], durability)
+    }
+
+    /// The same together with those of these volumes that no other container uses: all of it, or nothing. Durable if one goes.
+    ///
+    /// # Errors
+    /// State that cannot be written; system calls that fail.
+    pub fn release_container_with(&self, id: &str, volumes: &[String], durability: Durability) -> Result<()> {
         let boot = boot_id()?;
         let mut writer = self.writer()?;
+        let doomed =
+            if volumes.is_empty() { Vec::new() } else { writer.read(|db| crate::volume::only_of(db, id, volumes))? };
+        let durability = if doomed.is_empty() { durability } else { Durability::Durable };
         let forget = |tx: &Connection| {
             let row = container_by_id(tx, id)?;
             let layers = layers_of(tx, id)?;
             tx.execute("DELETE FROM containers WHERE id = ?", [id]).state("write")?;
             crate::address::quarantine(tx, id, &boot)?;
+            doomed.iter().try_for_each(|volume| crate::volume::forget(tx, volume))?;
             match row {
                 Some(row) if !rows::image_exists(tx, row.image)? => Ok(layers),
                 _ => Ok(Vec::new()),
             }
         };
-        let orphans = match durability {
-            Durability::Durable => writer.transaction(durability, |tx| forget(tx))?,
-            Durability::Lazy => writer.background_transaction(|tx| forget(tx))?,
-        };
+        let condemned = doomed.iter().try_for_each(|volume| self.condemn_volume(volume));
+        let forgotten = condemned.and_then(|()| match durability {
+            Durability::Durable => writer.transaction(durability, |tx| forget(tx)),
+            Durability::Lazy => writer.background_transaction(|tx| forget(tx)),
+        });
+        if forgotten.is_err() && !writer.is_uncertain() {
+            doomed.iter().for_each(|volume| self.spare_volume(volume));
+        }
+        let orphans = forgotten?;
+        // Under the lock, or a new volume of the same name would go.
+        let buried: Vec<_> = doomed.iter().map(|volume| self.bury_volume(volume)).collect();
         drop(writer);
+        buried.into_iter().collect::<Result<()>>()?;
         if orphans.is_empty() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use crate::migrate::migrate;
 use crate::sql::{State as _, state_error};
 use crate::{Inner, Store};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,8 @@ pub enum Durability {
 pub(crate) struct Writer<'a> {
     db: MutexGuard<'a, Option<Connection>>,
     lock: &'a OwnedFd,
-    log: &'a Path,
+    inner: &'a Inner,
+    uncertain: bool,
 }
 
 impl Drop for Writer<'_> {
@@ -129,7 +130,7 @@ impl Writer<'_> {
     pub(crate) fn transaction<T>(
         &mut self,
         durability: Durability,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+        f: impl FnOnce(&Connection) -> Result<T>,
     ) -> Result<T> {
         let (synchronous, log_max) = match durability {
             Durability::Durable => ("FULL", LOG_MAX),
@@ -139,7 +140,7 @@ impl Writer<'_> {
     }
 
     /// One lazy transaction for which nobody waits: empties the log if that is due.
-    pub(crate) fn background_transaction<T>(&mut self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn background_transaction<T>(&mut self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.transaction_with("NORMAL", LOG_MAX, f)
     }
 
@@ -147,30 +148,74 @@ impl Writer<'_> {
         &mut self,
         synchronous: &str,
         log_max: u64,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+        f: impl FnOnce(&Connection) -> Result<T>,
     ) -> Result<T> {
-        let db = self.connection();
-        db.pragma_update(None, "synchronous", synchronous).state("configure")?;
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).state("begin")?;
-        let out = f(&tx)?;
-        tx.commit().state("commit")?;
+        let begin = |db: &mut Connection| -> rusqlite::Result<()> {
+            db.pragma_update(None, "synchronous", synchronous)?;
+            db.execute_batch("BEGIN IMMEDIATE")
+        };
+        let begun = match begin(self.connection()) {
+            // SQLite could not open its log for writing, and would not try again.
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+                *self.db = Some(connect(&self.inner.database(), OpenFlags::SQLITE_OPEN_READ_WRITE).state("open")?);
+                begin(self.connection())
+            }
+            other => other,
+        };
+        begun.state("begin")?;
+        let tx = Open(self.connection());
+        let out = f(tx.0)?;
+        let committed = tx.0.execute_batch("COMMIT");
+        drop(tx);
+        if let Err(e) = committed {
+            self.uncertain = !self.overwrite();
+            return Err(state_error(&e, "commit"));
+        }
         self.shorten_log(log_max);
         Ok(out)
+    }
+
+    /// Makes true that a commit has failed. If only its sync did, all of it is in the log: this connection has forgotten it, but
+    /// whoever next recovers the log would take it for committed. Another commit in its place ends that.
+    fn overwrite(&mut self) -> bool {
+        let again = |db: &mut Connection| -> rusqlite::Result<()> {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            tx.commit()
+        };
+        again(self.connection()).is_ok()
+    }
+
+    /// Whether a transaction has failed of which nobody can say if it will be found committed: the files that belong to its
+    /// rows must stay, and so must the marks of those whose rows were to go.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.uncertain
     }
 
     /// SQLite's own checkpoints do not shorten the log before the next commit of the same connection, and what has been
     /// copied is forgotten when the last one closes: the log would grow for ever. So it is emptied here, by truncation.
     fn shorten_log(&mut self, max: u64) {
-        if std::fs::metadata(self.log).is_ok_and(|m| m.len() > max) {
+        if std::fs::metadata(&self.inner.log).is_ok_and(|m| m.len() > max) {
             // The commit stands whatever becomes of this; the next one tries again.
-            let done = self.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            debug_assert!(done.is_ok(), "{done:?}");
+            let _ = self.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
     }
 
     /// Reads without a transaction of its own; nobody writes meanwhile.
     pub(crate) fn read<T>(&mut self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         f(self.connection())
+    }
+}
+
+/// A transaction that has begun: rolled back, unless it is committed.
+struct Open<'a>(&'a Connection);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit() {
+            // There is nothing else to be done about one that cannot be: SQLite does it when the next one begins.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
     }
 }
 
@@ -191,11 +236,11 @@ impl Store {
         let db = self.connection()?;
         let lock = self.0.lock()?;
         flock(lock, FlockOperation::LockExclusive, &self.0.root)?;
-        Ok(Writer { db, lock, log: &self.0.log })
+        Ok(Writer { db, lock, inner: &self.0, uncertain: false })
     }
 
     /// One transaction under the right to write.
-    pub(crate) fn write<T>(&self, durability: Durability, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, durability: Durability, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.writer()?.transaction(durability, f)
     }
 
@@ -213,7 +258,7 @@ impl Store {
     /// Puts a new, empty state.db in the place of one that is lost or damaged; what is left of the old one is
     /// `state.db.damaged`. `fill` writes what is known into the new one, in one transaction. Nobody else writes meanwhile; a process that
     /// had the old one open goes on with that and is to be ended first.
-    pub(crate) fn replace_db(&self, fill: impl FnOnce(&Transaction<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn replace_db(&self, fill: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
         let mut db = self.0.db.lock().unwrap_or_else(PoisonError::into_inner);
         *db = None;
         for ending in ["", "-wal", "-shm"] {
@@ -234,6 +279,10 @@ impl Store {
 }
 
 impl Inner {
+    fn database(&self) -> PathBuf {
+        self.root.join("state.db")
+    }
+
     /// A state.db that is not there although there is content was lost: an empty one would make garbage of everything.
     fn refuse_orphans(&self) -> Result<()> {
         for dir in ["containers", "volumes", "layers", "blobs/sha256"] {
@@ -255,7 +304,7 @@ impl Inner {
     }
 
     fn open_db(&self) -> Result<Connection> {
-        let path = self.root.join("state.db");
+        let path = self.database();
         let missing = |e: &rusqlite::Error| e.sqlite_error_code() == Some(ErrorCode::CannotOpen);
         let opened = match connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
             // Another process has made it between the two looks.
@@ -278,7 +327,7 @@ impl Inner {
 
     /// Brings an older store to this schema, or finds that another process just did.
     fn migrate(&self) -> Result<Connection> {
-        let path = self.root.join("state.db");
+        let path = self.database();
         let lock = self.lock()?;
         flock(lock, FlockOperation::LockExclusive, &self.root)?;
         let migrated = (|| -> Result<Connection> {
@@ -292,7 +341,7 @@ impl Inner {
 
     /// Makes the layout and the schema, or finds that another process just did.
     fn create(&self, orphaned: Orphaned) -> Result<Connection> {
-        let path = self.root.join("state.db");
+        let path = self.database();
         for dir in DIRECTORIES {
             make_dir(&self.root.join(dir))?;
         }

@@ -11,7 +11,7 @@ use crate::limits::DOCUMENT_MAX;
 use crate::sql::State as _;
 use crate::{ImageLayer, NewContainer, Store};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use tare_model::image::{Manifest, ManifestOrIndex, media};
 use tare_model::{Digest, Result};
@@ -176,7 +176,7 @@ fn read_table(db: &Connection, table: &'static str) -> Option<Salvaged> {
 }
 
 /// A row that contradicts the others, or the schema, is left out.
-fn fill(tx: &Transaction<'_>, old: &Salvaged) -> Result<()> {
+fn fill(tx: &Connection, old: &Salvaged) -> Result<()> {
     let places = vec!["?"; old.columns.len()].join(", ");
     let statement = format!("INSERT OR IGNORE INTO {} ({}) VALUES ({places})", old.table, old.columns.join(", "));
     let Ok(mut insert) = tx.prepare(&statement) else { return Ok(()) };

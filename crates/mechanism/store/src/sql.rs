@@ -23,5 +23,12 @@ pub(crate) fn state_error(e: &rusqlite::Error, verb: &'static str) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Unavailable,
         _ => Kind::System,
     };
-    Error::new(kind, verb, "state.db").because(e)
+    let error = Error::new(kind, verb, "state.db").because(e);
+    match e.sqlite_error_code() {
+        // What a full or failing disk looks like from inside of SQLite, which may not get to know more.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            error.hint("is its file system full, broken or mounted read-only? look at `df` and `dmesg`")
+        }
+        _ => error,
+    }
 }

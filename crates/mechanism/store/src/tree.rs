@@ -105,9 +105,10 @@ impl Store {
         config: ImageConfig,
         name: &Reference,
     ) -> Result<Image> {
-        let lease = self.lease()?;
-        let made = self.layer_from_tree(&lease, tree, compress)?;
-        self.image_from_layer(&lease, None, Some(made.layer), config, std::slice::from_ref(name))
+        self.leased(|lease| {
+            let made = self.layer_from_tree(lease, tree, compress)?;
+            self.image_from_layer(lease, None, Some(made.layer), config, std::slice::from_ref(name))
+        })
     }
 }
 

@@ -16,6 +16,8 @@ use tare_model::{Context as _, Error, Kind, Result};
 pub struct VolumeSpec {
     /// A name; `None` makes an anonymous volume with a random one.
     pub name: Option<String>,
+    /// It is an anonymous one although its name was chosen before ([`Store::volume_name`]).
+    pub anonymous: bool,
     /// Free-form labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -44,6 +46,14 @@ pub enum Prune {
     All,
 }
 
+/// Beside `_data`: the row goes or is gone, and so do the files.
+const REMOVED: &str = "removed";
+
+/// Whether a volume's directory that has no row is one that was being removed, and not somebody's data.
+pub(crate) fn is_removed(dir: &Path) -> bool {
+    dir.join(REMOVED).exists()
+}
+
 const COLUMNS: &str = "name, anonymous, labels, created";
 
 impl Store {
@@ -55,7 +65,7 @@ impl Store {
     pub fn volume_create(&self, spec: &VolumeSpec) -> Result<(VolumeRow, bool)> {
         let name = match &spec.name {
             Some(name) => name.clone(),
-            None => crate::random_hex()?,
+            None => Store::volume_name()?,
         };
         crate::name::check("create volume", &name)?;
         if let Some(there) = self.read(|db| find(db, self.root(), &name))? {
@@ -63,26 +73,36 @@ impl Store {
         }
         let labels = labels_text(&spec.labels)?;
         let mut writer = self.writer()?;
+        if let Some(there) = writer.read(|db| find(db, self.root(), &name))? {
+            return Ok((there, false));
+        }
         // The directory first: a row without one must not be seen. Both under the lock, as a removal does.
         let dir = self.root().join("volumes").join(&name);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).during("create", dir.display())?;
-        let data = dir.join("_data");
-        match std::fs::DirBuilder::new().mode(0o755).create(&data) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            other => other.during("create", data.display())?,
+        if is_removed(&dir) {
+            self.bury_volume(&name)?;
         }
-        crate::sync_dir(&dir)?;
-        crate::sync_dir(&self.root().join("volumes"))?;
-        writer.transaction(Durability::Durable, |tx| {
-            let made = tx
-                .execute(
-                    &format!("INSERT INTO volumes ({COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"),
-                    (&name, spec.name.is_none(), labels, crate::now()),
-                )
-                .state("write")?;
-            let row = find(tx, self.root(), &name)?.expect("it was there or has just been inserted");
-            Ok((row, made == 1))
-        })
+        let anonymous = spec.anonymous || spec.name.is_none();
+        let made = make_directory(&dir).and_then(|()| {
+            crate::sync_dir(&self.root().join("volumes"))?;
+            writer.transaction(Durability::Durable, |tx| {
+                let insert = format!("INSERT INTO volumes ({COLUMNS}) VALUES (?, ?, ?, ?)");
+                tx.execute(&insert, (&name, anonymous, labels, crate::now())).state("write")?;
+                Ok(find(tx, self.root(), &name)?.expect("it has just been inserted"))
+            })
+        });
+        if made.is_err() && !writer.is_uncertain() {
+            // Never more than what is empty: it may have been there before, with somebody's data.
+            let _ = std::fs::remove_dir(dir.join("_data")).and_then(|()| std::fs::remove_dir(&dir));
+        }
+        made.map(|row| (row, true))
+    }
+
+    /// A name for an anonymous volume.
+    ///
+    /// # Errors
+    /// System calls that fail.
+    pub fn volume_name() -> Result<String> {
+        crate::random_hex()
     }
 
     /// Finds a volume.
@@ -120,16 +140,42 @@ impl Store {
                     .hint(format!("tare rm {}", user.name))),
             }
         })?;
-        // The directory goes before the row: data without a row is never removed by gc and would stay for good, or turn
-        // up in a new volume of the same name. A row without a directory is removed by asking again.
+        self.condemn_volume(name)?;
+        let forgotten = writer.transaction(Durability::Durable, |tx| forget(tx, name));
+        if forgotten.is_err() && !writer.is_uncertain() {
+            self.spare_volume(name);
+        }
+        forgotten?;
         grave.bury(&self.root().join("volumes").join(name))?;
-        crate::sync_dir(&self.root().join("volumes"))?;
-        writer.transaction(Durability::Durable, |tx| {
-            tx.execute("DELETE FROM volumes WHERE name = ?", [name]).state("write")?;
-            Ok(())
-        })?;
         drop(writer);
         grave.end()
+    }
+
+    /// Says on disk, before its row goes, that a volume's files are to go with it: data without a row is nobody's to remove
+    /// otherwise, and would turn up in a new volume of the same name. While the row is there the mark means nothing.
+    pub(crate) fn condemn_volume(&self, name: &str) -> Result<()> {
+        let dir = self.root().join("volumes").join(name);
+        match std::fs::File::create(dir.join(REMOVED)) {
+            // A volume whose directory is lost has nothing to be marked.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.during("create", dir.join(REMOVED).display()).and_then(|_| crate::sync_dir(&dir)),
+        }
+        .inspect_err(|_| self.spare_volume(name))
+    }
+
+    /// Takes the mark away again.
+    pub(crate) fn spare_volume(&self, name: &str) {
+        let _ = std::fs::remove_file(self.root().join("volumes").join(name).join(REMOVED));
+    }
+
+    /// Removes the files of a volume whose row is gone: out of their place at once.
+    pub(crate) fn bury_volume(&self, name: &str) -> Result<()> {
+        let (from, grave) = (self.root().join("volumes").join(name), self.fresh_tmp()?);
+        match std::fs::rename(&from, &grave) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::io("remove", from.display(), e)),
+            Ok(()) => crate::lease::remove_lease_dir(&grave),
+        }
     }
 
     /// Removes volumes that no container uses and for which `matches` holds; returns what went, each with the bytes that it took.
@@ -159,6 +205,35 @@ impl Store {
     pub fn volume_users(&self, name: &str) -> Result<Vec<ContainerRow>> {
         self.read(|db| users(db, name))
     }
+}
+
+fn make_directory(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).during("create", dir.display())?;
+    let data = dir.join("_data");
+    match std::fs::DirBuilder::new().mode(0o755).create(&data) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other.during("create", data.display())?,
+    }
+    crate::sync_dir(dir)
+}
+
+/// Takes a volume's row away.
+pub(crate) fn forget(tx: &Connection, name: &str) -> Result<()> {
+    tx.execute("DELETE FROM volumes WHERE name = ?", [name]).state("write")?;
+    Ok(())
+}
+
+/// Those of these volumes that are there and that no container but this one (its full id) uses.
+pub(crate) fn only_of(db: &Connection, container: &str, names: &[String]) -> Result<Vec<String>> {
+    let mut only = Vec::new();
+    for name in names {
+        let there =
+            db.query_row("SELECT 1 FROM volumes WHERE name = ?", [name], |_| Ok(())).optional().state("read")?;
+        if there.is_some() && users(db, name)?.iter().all(|user| user.id == container) {
+            only.push(name.clone());
+        }
+    }
+    Ok(only)
 }
 
 fn users(db: &Connection, name: &str) -> Result<Vec<ContainerRow>> {

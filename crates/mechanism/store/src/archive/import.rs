@@ -37,9 +37,18 @@ impl Store {
     /// # Errors
     /// `Kind::Corrupt`, `Kind::Invalid` for malformed streams, and what [`unpack`] refuses.
     pub fn import(&self, tar: &mut (dyn Read + Send), import: Import, progress: &dyn Progress) -> Result<Image> {
-        let lease = self.lease()?;
+        self.leased(|lease| self.import_under(lease, tar, import, progress))
+    }
+
+    fn import_under(
+        &self,
+        lease: &Lease,
+        tar: &mut (dyn Read + Send),
+        import: Import,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         progress.event(&Event::Started { item: super::IMPORTED, verb: "import", total: None });
-        let made = sorted_layer(&lease, tar, import.epoch, progress)?;
+        let made = sorted_layer(lease, tar, import.epoch, progress)?;
         progress.event(&Event::Finished { item: super::IMPORTED, outcome: "done" });
         let mut config = import.config;
         let now = || match import.epoch {
@@ -53,7 +62,7 @@ impl Store {
             ..History::default()
         });
         let names: Vec<_> = import.name.into_iter().collect();
-        self.image_from_layer(&lease, None, Some(made.layer), config, &names)
+        self.image_from_layer(lease, None, Some(made.layer), config, &names)
     }
 }
 
