@@ -2,10 +2,11 @@
 
 use super::layout::{
     ARCHIVE, BLOCK, BLOCK_BITS, COMPAT_MTIME, DIRENT, HOLE, INCOMPAT_CHUNKED, INODE, Layout, MAGIC, SLOT, SUPER_OFFSET,
-    SUPER_SIZE, XATTR_ENTRY, XATTR_HEADER, align, encode_device, split_name, type_bits,
+    SUPER_SIZE, XATTR_HEADER, align, split_name, type_bits,
 };
-use super::tree::{Body, Data, Node, Place, ROOT, Tree};
-use crate::entry::EntryKind;
+use super::sparse::chunks;
+use super::tree::{Body, Id, Node, Place, ROOT, Tree};
+use super::xattrs::{OPAQUE, push, pushed};
 use std::io::{self, Write};
 use tare_model::{Error, Kind, Result};
 
@@ -13,20 +14,25 @@ use tare_model::{Error, Kind, Result};
 const INLINE: u64 = BLOCK - SLOT;
 /// The first inode's place. Number 0 means no inode to some readers.
 const FIRST: u64 = 64;
-/// Chunks of one file, at most (4 MiB of addresses).
-const CHUNKS: u64 = 1 << 20;
+/// Bytes handed over at once.
+const BUFFER: usize = 1 << 20;
 /// From here on a place is counted in the copies behind the archive, wherever these begin.
 pub const IN_COPIES: u64 = 1 << 62;
+
+/// Bytes of memory that a node takes while its image is made.
+pub(super) const EACH_NODE: usize = size_of::<Spot>() + size_of::<(Id, Id)>();
 
 /// Where one inode goes.
 #[derive(Debug, Clone, Copy)]
 struct Spot {
-    /// Bytes from the beginning of the inodes.
-    at: u64,
-    /// Of its data, for directories and links that stand in blocks of their own: bytes from the beginning of those.
-    data: u64,
+    /// Slots from the beginning of the inodes; 0 for none.
+    nid: u32,
+    /// Of its data, for directories and links that stand in blocks of their own: blocks from the beginning of those.
+    data: u32,
     number: u32,
     links: u32,
+    /// Of a directory: its names in `Image::names`.
+    names: (u32, u32),
 }
 
 /// An image's index, planned: the bytes before the archive and those behind it.
@@ -35,8 +41,9 @@ pub struct Image<'a> {
     tree: &'a Tree,
     spots: Vec<Spot>,
     /// Nodes in the order of their inodes, each with its parent.
-    order: Vec<(usize, usize)>,
-    archive: u64,
+    order: Vec<(Id, Id)>,
+    /// Numbers of names: those of a directory together, sorted.
+    names: Vec<u32>,
     copies_at: u64,
     inodes_at: u64,
     blocks_at: u64,
@@ -48,25 +55,26 @@ impl<'a> Image<'a> {
     /// Plans the index over an archive of so many bytes and so many bytes of copies.
     ///
     /// # Errors
-    /// `Kind::Unsupported` for what the format cannot hold: an attribute of a name or size that it does not know, a file of too
-    /// many pieces, an image beyond 2 TiB.
+    /// `Kind::Unsupported` for an image beyond 2 TiB, `Kind::State` while a hard link is not settled.
     pub fn plan(tree: &'a Tree, archive: u64, copies: u64) -> Result<Image<'a>> {
         let copies_at = ARCHIVE + align(archive, BLOCK);
         let inodes_at = copies_at + align(copies, BLOCK);
+        let nowhere = Spot { nid: 0, data: 0, number: 0, links: 0, names: (0, 0) };
         let mut image = Image {
             tree,
-            spots: vec![Spot { at: u64::MAX, data: 0, number: 0, links: 0 }; tree.nodes.len()],
+            spots: vec![nowhere; tree.nodes.len()],
             order: Vec::with_capacity(tree.nodes.len()),
-            archive,
+            names: Vec::new(),
             copies_at,
             inodes_at,
             blocks_at: 0,
             size: 0,
             chunked: false,
         };
+        image.sort();
         image.place()?;
         if image.size >= BLOCK << 32 {
-            return Err(unsupported("an image of more than 2 TiB"));
+            return Err(too_large());
         }
         Ok(image)
     }
@@ -86,77 +94,122 @@ impl<'a> Image<'a> {
         self.size
     }
 
-    /// What stands before the archive: [`ARCHIVE`] bytes. The first eight say how long the archive is: the kernel reads nothing
-    /// there, and blocks do not tell.
-    pub fn head(&self) -> Vec<u8> {
-        let mut head = vec![0; usize::try_from(ARCHIVE).unwrap_or_default()];
-        head[..8].copy_from_slice(&self.archive.to_le_bytes());
-        let mut sb = Bytes(Vec::with_capacity(SUPER_SIZE));
-        sb.u32(MAGIC).u32(0).u32(COMPAT_MTIME).u8(BLOCK_BITS).u8(0);
-        sb.u16(u16::try_from(self.spots[ROOT].at / SLOT).unwrap_or_default());
-        sb.u64(self.order.len() as u64).u64(0).u32(0);
-        sb.u32(block(self.size)).u32(block(self.inodes_at)).u32(0);
-        sb.0.resize(80, 0);
-        sb.u32(if self.chunked { INCOMPAT_CHUNKED } else { 0 });
-        sb.0.resize(SUPER_SIZE, 0);
-        head[SUPER_OFFSET..SUPER_OFFSET + SUPER_SIZE].copy_from_slice(&sb.0);
-        head
+    /// Number of inodes.
+    pub fn inodes(&self) -> u64 {
+        self.order.len() as u64
     }
 
-    /// Writes the index: [`Image::index_at`] to [`Image::size`].
+    /// What stands before the archive: [`ARCHIVE`] bytes.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = Bytes(Vec::with_capacity(usize::try_from(ARCHIVE).unwrap_or_default()));
+        head.0.resize(SUPER_OFFSET, 0);
+        head.u32(MAGIC).u32(0).u32(COMPAT_MTIME).u8(BLOCK_BITS).u8(0);
+        // It stands first.
+        head.u16(u16::try_from(self.spots[ROOT as usize].nid).unwrap_or_default());
+        head.u64(self.inodes()).u64(0).u32(0);
+        head.u32(block(self.size)).u32(block(self.inodes_at)).u32(0);
+        head.0.resize(SUPER_OFFSET + 80, 0);
+        head.u32(if self.chunked { INCOMPAT_CHUNKED } else { 0 });
+        debug_assert!(head.0.len() < SUPER_OFFSET + SUPER_SIZE);
+        head.0.resize(usize::try_from(ARCHIVE).unwrap_or_default(), 0);
+        head.0
+    }
+
+    /// Writes the index: [`Image::index_at`] to [`Image::size`], 1 MiB at once.
     ///
     /// # Errors
     /// What `out` reports.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut at = 0;
-        for &(number, parent) in &self.order {
-            let spot = self.spots[number];
-            pad(out, spot.at - at)?;
-            let bytes = self.inode(number, parent);
-            out.write_all(&bytes)?;
-            at = spot.at + bytes.len() as u64;
+        let mut buffer = Buffer { out, bytes: Bytes(Vec::with_capacity(BUFFER + BUFFER / 8)), gone: 0 };
+        let mut block = Block::default();
+        for &(id, parent) in &self.order {
+            buffer.fill(u64::from(self.spots[id as usize].nid) * SLOT)?;
+            self.inode(id, parent, &mut buffer, &mut block)?;
         }
-        pad(out, align(at, BLOCK) - at)?;
-        for &(number, parent) in &self.order {
-            let node = &self.tree.nodes[number];
-            let data = match &node.body {
-                Body::Directory(_) => self.directory(number, parent),
-                Body::Symlink(target) => target.to_vec(),
+        buffer.fill(self.blocks_at - self.inodes_at)?;
+        for &(id, parent) in &self.order {
+            match self.tree.nodes[id as usize].body {
+                Body::Directory { .. } if self.directory_size(id, parent) > INLINE => {
+                    self.directory(id, parent, &mut buffer.bytes, &mut block);
+                }
+                Body::Symlink { text, length } if u64::from(length) > INLINE => {
+                    buffer.bytes.0.extend_from_slice(self.tree.bytes(text, length.into()));
+                }
                 _ => continue,
-            };
-            if data.len() as u64 > INLINE {
-                out.write_all(&data)?;
-                pad(out, align(data.len() as u64, BLOCK) - data.len() as u64)?;
             }
+            buffer.fill(align(buffer.position(), BLOCK))?;
         }
-        Ok(())
+        buffer.flush()
+    }
+
+    /// Puts the names in order: by directory, then by name.
+    fn sort(&mut self) {
+        let used = || self.tree.names.iter().enumerate().filter(|(_, name)| name.is_used());
+        for (_, name) in used() {
+            self.spots[name.parent as usize].names.1 += 1;
+        }
+        let mut begin = 0;
+        for spot in &mut self.spots {
+            let count = spot.names.1;
+            spot.names = (begin, 0);
+            begin += count;
+        }
+        self.names.resize(begin as usize, 0);
+        for (n, name) in used() {
+            let (begin, count) = &mut self.spots[name.parent as usize].names;
+            self.names[(*begin + *count) as usize] = u32::try_from(n).unwrap_or(u32::MAX);
+            *count += 1;
+        }
+        for spot in self.spots.iter().filter(|spot| spot.names.1 > 1) {
+            let (begin, count) = (spot.names.0 as usize, spot.names.1 as usize);
+            let text = |n: u32| self.tree.text(&self.tree.names[n as usize]);
+            // Most archives are sorted already: then this is one comparison for each.
+            self.names[begin..begin + count].sort_by(|a, b| text(*a).cmp(text(*b)));
+        }
     }
 
     fn place(&mut self) -> Result<()> {
         let (mut at, mut data) = (FIRST, 0);
         let mut waiting = vec![(ROOT, ROOT)];
-        while let Some((number, parent)) = waiting.pop() {
-            let node = &self.tree.nodes[number];
-            let mut links = node.links;
-            if let Body::Directory(children) = &node.body {
-                links = 2;
-                for &child in children.values().rev() {
-                    links += u32::from(self.tree.nodes[child].kind == EntryKind::Directory);
-                    // Of several names the first counts.
-                    waiting.push((child, number));
-                }
-            }
-            if self.spots[number].at != u64::MAX {
+        while let Some((id, parent)) = waiting.pop() {
+            if self.spots[id as usize].nid != 0 {
+                // Of several names the first counts.
                 continue;
             }
-            let own = INODE + xattr_size(node)?;
-            let (inline, blocks) = self.behind(number, node)?;
-            while inline > 0 && (at + own) % BLOCK + inline > BLOCK && !self.in_chunks(node) {
+            let node = &self.tree.nodes[id as usize];
+            let mut links = node.links;
+            if let Body::Directory { .. } = node.body {
+                links = 2;
+                let (begin, count) = self.spots[id as usize].names;
+                for &name in self.names[begin as usize..(begin + count) as usize].iter().rev() {
+                    let child = self.tree.names[name as usize].node;
+                    links += u32::from(matches!(self.tree.nodes[child as usize].body, Body::Directory { .. }));
+                    waiting.push((child, id));
+                }
+            }
+            let own = INODE + self.xattr_size(node);
+            let (inline, blocks) = match node.body {
+                Body::Directory { .. } => beside(self.directory_size(id, parent)),
+                Body::Symlink { length, .. } => beside(length.into()),
+                Body::Sparse { size, pieces } => {
+                    self.chunked = true;
+                    (4 * chunks(size, self.tree.sparse[pieces as usize].0), 0)
+                }
+                Body::Pending => {
+                    return Err(Error::new(Kind::State, "index layer", "").because("a hard link is not settled"));
+                }
+                _ => (0, 0),
+            };
+            let in_one_block = !matches!(node.body, Body::Sparse { .. });
+            while in_one_block && inline > 0 && (at + own) % BLOCK + inline > BLOCK {
                 at += SLOT;
             }
-            let spot = Spot { at, data, number: u32::try_from(self.order.len() + 1).unwrap_or(u32::MAX), links };
-            self.spots[number] = spot;
-            self.order.push((number, parent));
+            let spot = &mut self.spots[id as usize];
+            spot.nid = u32::try_from(at / SLOT).map_err(|_| too_large())?;
+            spot.data = u32::try_from(data / BLOCK).map_err(|_| too_large())?;
+            spot.number = u32::try_from(self.order.len() + 1).unwrap_or(u32::MAX);
+            spot.links = links;
+            self.order.push((id, parent));
             at = align(at + own + inline, SLOT);
             data += blocks;
         }
@@ -165,229 +218,127 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    fn in_chunks(&self, node: &Node) -> bool {
-        matches!(&node.body, Body::File { data: Data::Pieces(_), .. })
-    }
-
-    /// Bytes behind the inode, and bytes in blocks of its own.
-    fn behind(&mut self, number: usize, node: &Node) -> Result<(u64, u64)> {
-        let length = match &node.body {
-            Body::Directory(_) => directory_size(self.names(number)),
-            Body::Symlink(target) => target.len() as u64,
-            Body::File { size, data: Data::Pieces(pieces) } => {
-                self.chunked = true;
-                return Ok((4 * chunk_count(*size, chunk_bits(*size, pieces)?), 0));
+    /// Calls `f` with the names of a directory in the order of its entries, `.` and `..` among them.
+    fn each_name(&self, id: Id, parent: Id, mut f: impl FnMut(&[u8], Id)) {
+        // Only names that begin with a byte below the dot come before them.
+        let mut dots = [(b".".as_slice(), id), (b"..".as_slice(), parent)].into_iter().peekable();
+        let (begin, count) = self.spots[id as usize].names;
+        for &name in &self.names[begin as usize..(begin + count) as usize] {
+            let name = &self.tree.names[name as usize];
+            let text = self.tree.text(name);
+            while let Some((dot, target)) = dots.next_if(|(dot, _)| *dot < text) {
+                f(dot, target);
             }
-            _ => 0,
-        };
-        Ok(if length <= INLINE { (length, 0) } else { (0, align(length, BLOCK)) })
-    }
-
-    /// The names of a directory in the order of its entries, `.` and `..` among them.
-    fn names(&self, number: usize) -> impl Iterator<Item = (&[u8], Option<usize>)> + Clone {
-        let children = match &self.tree.nodes[number].body {
-            Body::Directory(children) => Some(children),
-            _ => None,
-        };
-        let all = || children.into_iter().flatten().map(|(name, child)| (&**name, Some(*child)));
-        let dots = [(b".".as_slice(), None), (b"..".as_slice(), None)];
-        // Only names that begin with a byte below the dot come before.
-        let before = all().take_while(|(name, _)| *name < b".".as_slice());
-        let between =
-            all().skip_while(|(name, _)| *name < b".".as_slice()).take_while(|(name, _)| *name < b"..".as_slice());
-        let after = all().skip_while(|(name, _)| *name < b"..".as_slice());
-        before.chain([dots[0]]).chain(between).chain([dots[1]]).chain(after)
-    }
-
-    fn directory(&self, number: usize, parent: usize) -> Vec<u8> {
-        let mut out = Bytes(Vec::new());
-        let mut names = self.names(number);
-        let block_size = usize::try_from(BLOCK).unwrap_or_default();
-        loop {
-            let count = fitting(names.clone().map(|(name, _)| name.len() as u64));
-            if count == 0 {
-                return out.0;
-            }
-            let filled = out.0.len().div_ceil(block_size) * block_size;
-            out.0.resize(filled, 0);
-            let mut name_at = count as u64 * DIRENT;
-            let mut texts = Vec::new();
-            for (name, child) in names.by_ref().take(count) {
-                let target = child.unwrap_or(if name == b"." { number } else { parent });
-                out.u64(self.spots[target].at / SLOT).u16(u16::try_from(name_at).unwrap_or_default());
-                out.u8(type_bits(self.tree.nodes[target].kind).1).u8(0);
-                texts.extend_from_slice(name);
-                name_at += name.len() as u64;
-            }
-            out.0.extend_from_slice(&texts);
+            f(text, name.node);
         }
+        dots.for_each(|(dot, target)| f(dot, target));
+    }
+
+    fn directory_size(&self, id: Id, parent: Id) -> u64 {
+        let (mut whole, mut used) = (0, 0);
+        self.each_name(id, parent, |name, _| {
+            let one = DIRENT + name.len() as u64;
+            if used + one > BLOCK {
+                whole += BLOCK;
+                used = 0;
+            }
+            used += one;
+        });
+        whole + used
+    }
+
+    fn directory(&self, id: Id, parent: Id, out: &mut Bytes, block: &mut Block) {
+        let begin = out.0.len();
+        self.each_name(id, parent, |name, child| {
+            if block.size + DIRENT + name.len() as u64 > BLOCK {
+                block.write(out);
+                let filled = (out.0.len() - begin).next_multiple_of(BLOCK as usize);
+                out.0.resize(begin + filled, 0);
+            }
+            let kind = type_bits(self.tree.nodes[child as usize].kind).1;
+            block.push(name, self.spots[child as usize].nid, kind);
+        });
+        block.write(out);
     }
 
     /// The inode, its attributes, and what stands behind it.
-    fn inode(&self, number: usize, parent: usize) -> Vec<u8> {
-        let (node, spot) = (&self.tree.nodes[number], self.spots[number]);
-        let (mut size, mut layout, mut pointer, mut behind) = (0, Layout::Plain, 0, Vec::new());
-        match &node.body {
-            Body::Directory(_) | Body::Symlink(_) => {
-                let data = match &node.body {
-                    Body::Symlink(target) => target.to_vec(),
-                    _ => self.directory(number, parent),
-                };
-                size = data.len() as u64;
-                if size <= INLINE {
-                    (layout, behind) = (Layout::Inline, data);
-                } else {
-                    pointer = block(self.blocks_at + spot.data);
-                }
+    fn inode(&self, id: Id, parent: Id, buffer: &mut Buffer<'_, impl Write>, block_of: &mut Block) -> io::Result<()> {
+        let (node, spot) = (&self.tree.nodes[id as usize], &self.spots[id as usize]);
+        let own_block = || block(self.blocks_at) + spot.data;
+        let (size, layout, pointer) = match node.body {
+            Body::Directory { .. } => match self.directory_size(id, parent) {
+                size if size > INLINE => (size, Layout::Plain, own_block()),
+                size => (size, Layout::Inline, 0),
+            },
+            Body::Symlink { length, .. } if u64::from(length) > INLINE => (length.into(), Layout::Plain, own_block()),
+            Body::Symlink { length, .. } => (length.into(), Layout::Inline, 0),
+            Body::File { size, at } => (size, Layout::Plain, if size == 0 { 0 } else { block(self.located(at)) }),
+            Body::Sparse { size, pieces } => {
+                (size, Layout::Chunks, u32::from(self.tree.sparse[pieces as usize].0 - BLOCK_BITS))
             }
-            Body::File { size: whole, data: Data::Whole(at) } => {
-                size = *whole;
-                pointer = if size == 0 { 0 } else { block(self.located(*at)) };
-            }
-            Body::File { size: whole, data: Data::Pieces(pieces) } => {
-                (size, layout) = (*whole, Layout::Chunks);
-                // Planned before: it did not fail then.
-                let bits = chunk_bits(size, pieces).unwrap_or(BLOCK_BITS.into());
-                pointer = bits - u32::from(BLOCK_BITS);
-                behind = self.chunks(size, bits, pieces);
-            }
-            Body::Device(device) => pointer = encode_device(*device),
-            Body::Nothing => {}
-        }
-        let xattrs = xattrs(node);
-        let mut out = Bytes(Vec::with_capacity(128));
-        out.u16(1 | layout.number() << 1);
-        let units = (xattrs.len() as u64).saturating_sub(XATTR_HEADER) / 4 + u64::from(!xattrs.is_empty());
-        out.u16(u16::try_from(units).unwrap_or_default());
+            Body::Device(device) => (0, Layout::Plain, device),
+            Body::Nothing | Body::Pending => (0, Layout::Plain, 0),
+        };
+        let attributes = self.xattr_size(node);
+        let units = if attributes == 0 { 0 } else { (attributes - XATTR_HEADER) / 4 + 1 };
+        let out = &mut buffer.bytes;
+        out.u16(1 | layout.number() << 1).u16(u16::try_from(units).unwrap_or_default());
         out.u16(type_bits(node.kind).0 | node.mode).u16(0).u64(size).u32(pointer).u32(spot.number);
         out.u32(node.uid).u32(node.gid).u64(node.mtime.secs.cast_unsigned()).u32(node.mtime.nanos).u32(spot.links);
-        out.0.resize(usize::try_from(INODE).unwrap_or_default(), 0);
-        out.0.extend_from_slice(&xattrs);
-        out.0.extend_from_slice(&behind);
-        out.0
+        out.u64(0).u64(0);
+        if attributes > 0 {
+            out.u64(0).u32(0);
+            out.0.extend_from_slice(self.tree.xattrs.get(node.xattrs));
+            if let Some((prefix, rest)) = split_name(OPAQUE.0).filter(|_| node.opaque) {
+                push(&mut out.0, prefix, rest, OPAQUE.1);
+            }
+        }
+        match node.body {
+            Body::Directory { .. } if size <= INLINE => self.directory(id, parent, out, block_of),
+            Body::Symlink { text, length } if size <= INLINE => {
+                out.0.extend_from_slice(self.tree.bytes(text, length.into()));
+            }
+            Body::Sparse { size, pieces } => {
+                let (bits, pieces) = &self.tree.sparse[pieces as usize];
+                self.chunks(size, *bits, pieces, buffer)?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn located(&self, at: u64) -> u64 {
         if at >= IN_COPIES { self.copies_at + at - IN_COPIES } else { at }
     }
 
-    fn chunks(&self, size: u64, bits: u32, pieces: &[Place]) -> Vec<u8> {
-        let mut out = Bytes(Vec::new());
+    fn chunks(&self, size: u64, bits: u8, pieces: &[Place], buffer: &mut Buffer<'_, impl Write>) -> io::Result<()> {
         let mut pieces = pieces.iter().peekable();
-        for chunk in 0..chunk_count(size, bits) {
+        for chunk in 0..chunks(size, bits) {
             let offset = chunk << bits;
             while pieces.next_if(|p| p.offset + p.length <= offset).is_some() {}
-            match pieces.peek().filter(|p| p.offset <= offset) {
-                Some(p) => out.u32(block(self.located(p.at) + offset - p.offset)),
-                None => out.u32(HOLE),
-            };
-        }
-        out.0
-    }
-}
-
-impl Data {
-    /// Where an entry's content is that stands in the archive from this byte of the image on; `None` if it cannot be addressed in
-    /// whole blocks and has to be copied.
-    pub fn of(entry: &crate::Entry, at: u64) -> Option<Data> {
-        let Some(extents) = &entry.sparse else { return Some(Data::Whole(at)) };
-        let mut stored = at;
-        let mut pieces: Vec<Place> = Vec::with_capacity(extents.len());
-        for extent in extents.iter().filter(|e| e.length > 0) {
-            if extent.offset % BLOCK != 0 || stored % BLOCK != 0 {
-                return None;
+            buffer.bytes.u32(match pieces.peek().filter(|p| p.offset <= offset) {
+                Some(p) => block(self.located(p.at) + offset - p.offset),
+                None => HOLE,
+            });
+            if chunk % 4096 == 0 {
+                buffer.spill()?;
             }
-            let end = extent.offset + extent.length;
-            if end % BLOCK != 0 && end != entry.size {
-                return None;
-            }
-            match pieces.last_mut().filter(|p| p.offset + p.length == extent.offset && p.at + p.length == stored) {
-                Some(last) => last.length += extent.length,
-                None => pieces.push(Place { offset: extent.offset, length: extent.length, at: stored }),
-            }
-            stored += extent.length;
         }
-        Some(Data::Pieces(pieces.into()))
+        Ok(())
     }
-}
 
-/// The largest chunk whose borders are also those of all pieces, as a power of two.
-fn chunk_bits(size: u64, pieces: &[Place]) -> Result<u32> {
-    let mut bits = u32::from(BLOCK_BITS) + 31;
-    for piece in pieces {
-        let end = piece.offset + piece.length;
-        bits = bits.min(piece.offset.trailing_zeros());
-        if end < size {
-            bits = bits.min(end.trailing_zeros());
+    fn xattr_size(&self, node: &Node) -> u64 {
+        let mut size = self.tree.xattrs.get(node.xattrs).len() as u64;
+        if node.opaque {
+            size += split_name(OPAQUE.0).map_or(0, |(_, rest)| pushed(rest, OPAQUE.1));
         }
+        if size == 0 { 0 } else { XATTR_HEADER + size }
     }
-    if chunk_count(size, bits) > CHUNKS {
-        return Err(unsupported("a sparse file with pieces too small for its size"));
-    }
-    Ok(bits)
 }
 
-fn chunk_count(size: u64, bits: u32) -> u64 {
-    size.div_ceil(1 << bits)
-}
-
-/// How many of these names, from the first on, a block of a directory holds.
-fn fitting(lengths: impl Iterator<Item = u64>) -> usize {
-    let mut used = 0;
-    lengths
-        .take_while(|length| {
-            used += DIRENT + length;
-            used <= BLOCK
-        })
-        .count()
-}
-
-fn directory_size<'n>(names: impl Iterator<Item = (&'n [u8], Option<usize>)>) -> u64 {
-    let (mut whole, mut used) = (0, 0);
-    for (name, _) in names {
-        let one = DIRENT + name.len() as u64;
-        if used + one > BLOCK {
-            whole += BLOCK;
-            used = 0;
-        }
-        used += one;
-    }
-    whole + used
-}
-
-fn xattr_size(node: &Node) -> Result<u64> {
-    let mut size = 0;
-    for (name, value) in node.all_xattrs() {
-        let (_, rest) = split_name(name).ok_or_else(|| {
-            unsupported("an extended attribute of this name").hint(format!("it is {}", crate::layer::show(name)))
-        })?;
-        if value.len() > 0xffff {
-            return Err(unsupported("an extended attribute of more than 64 KiB"));
-        }
-        size += align(XATTR_ENTRY + (rest.len() + value.len()) as u64, 4);
-    }
-    if size / 4 >= u64::from(u16::MAX) {
-        return Err(unsupported("extended attributes of more than 256 KiB"));
-    }
-    Ok(if size == 0 { 0 } else { XATTR_HEADER + size })
-}
-
-fn xattrs(node: &Node) -> Vec<u8> {
-    let mut out = Bytes(Vec::new());
-    for (name, value) in node.all_xattrs() {
-        if out.0.is_empty() {
-            out.0.resize(usize::try_from(XATTR_HEADER).unwrap_or_default(), 0);
-        }
-        let Some((prefix, rest)) = split_name(name) else { continue };
-        out.u8(u8::try_from(rest.len()).unwrap_or_default())
-            .u8(prefix)
-            .u16(u16::try_from(value.len()).unwrap_or_default());
-        out.0.extend_from_slice(rest);
-        out.0.extend_from_slice(value);
-        let whole = out.0.len().div_ceil(4) * 4;
-        out.0.resize(whole, 0);
-    }
-    out.0
+/// Of data of this length: bytes behind the inode, and bytes in blocks of its own.
+fn beside(length: u64) -> (u64, u64) {
+    if length <= INLINE { (length, 0) } else { (0, align(length, BLOCK)) }
 }
 
 /// The number of the block at this byte; images are smaller than 2^32 of them.
@@ -395,21 +346,73 @@ fn block(at: u64) -> u32 {
     u32::try_from(at / BLOCK).unwrap_or(HOLE)
 }
 
-fn unsupported(what: &str) -> Error {
-    Error::new(Kind::Unsupported, "index layer", "").because(what)
+fn too_large() -> Error {
+    Error::new(Kind::Unsupported, "index layer", "")
+        .because("an image of more than 2 TiB")
+        .hint("unpack this layer as a tree of files: --snapshotter overlay")
 }
 
-fn pad(out: &mut impl Write, mut count: u64) -> io::Result<()> {
-    const ZEROS: [u8; 512] = [0; 512];
-    while count > 0 {
-        let n = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
-        out.write_all(&ZEROS[..n])?;
-        count -= n as u64;
+/// The names of one block of a directory.
+#[derive(Default)]
+struct Block {
+    entries: Vec<(u32, u8, u8)>,
+    texts: Vec<u8>,
+    size: u64,
+}
+
+impl Block {
+    fn push(&mut self, name: &[u8], nid: u32, kind: u8) {
+        self.entries.push((nid, kind, u8::try_from(name.len()).unwrap_or_default()));
+        self.texts.extend_from_slice(name);
+        self.size += DIRENT + name.len() as u64;
     }
-    Ok(())
+
+    fn write(&mut self, out: &mut Bytes) {
+        let mut name_at = u16::try_from(self.entries.len() as u64 * DIRENT).unwrap_or_default();
+        for (nid, kind, length) in self.entries.drain(..) {
+            out.u64(nid.into()).u16(name_at).u8(kind).u8(0);
+            name_at += u16::from(length);
+        }
+        out.0.append(&mut self.texts);
+        self.size = 0;
+    }
+}
+
+/// What goes out in large pieces.
+struct Buffer<'w, W> {
+    out: &'w mut W,
+    bytes: Bytes,
+    /// Bytes handed over.
+    gone: u64,
+}
+
+impl<W: Write> Buffer<'_, W> {
+    fn position(&self) -> u64 {
+        self.gone + self.bytes.0.len() as u64
+    }
+
+    /// Zeros up to this place.
+    fn fill(&mut self, to: u64) -> io::Result<()> {
+        debug_assert!(to >= self.position() && to - self.position() <= BLOCK);
+        let zeros = usize::try_from(to.saturating_sub(self.position())).unwrap_or_default();
+        self.bytes.0.resize(self.bytes.0.len() + zeros, 0);
+        self.spill()
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if self.bytes.0.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.bytes.0)?;
+        self.gone += self.bytes.0.len() as u64;
+        self.bytes.0.clear();
+        Ok(())
+    }
 }
 
 /// Little-endian numbers, one after another.
+#[derive(Debug)]
 struct Bytes(Vec<u8>);
 
 impl Bytes {

@@ -91,9 +91,9 @@ pub(super) fn whole_name(number: u8, rest: &[u8]) -> Option<Vec<u8>> {
     PREFIXES.iter().find(|(n, _)| *n == number).map(|(_, prefix)| [prefix, rest].concat())
 }
 
-/// Device number as the kernel's `new_encode_dev` has it.
-pub(super) fn encode_device((major, minor): (u32, u32)) -> u32 {
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+/// Device number as the kernel's `new_encode_dev` has it: 12 bits of major, 20 of minor.
+pub(super) fn encode_device((major, minor): (u32, u32)) -> Option<u32> {
+    (major < 1 << 12 && minor < 1 << 20).then_some((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
 }
 
 pub(super) fn decode_device(n: u32) -> (u32, u32) {

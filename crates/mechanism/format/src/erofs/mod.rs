@@ -19,13 +19,16 @@ mod image;
 mod layout;
 mod member;
 mod reader;
+mod sparse;
 mod tree;
+mod xattrs;
 
 pub use image::{IN_COPIES, Image};
 pub use layout::{ARCHIVE, BLOCK};
 pub use member::Member;
 pub use reader::{Content, Dirent, Inode, ReadAt, Reader};
-pub use tree::{Data, Place, Tree};
+pub use sparse::{Copies, Plan};
+pub use tree::{Data, Place, Tree, Unsettled};
 
 #[cfg(test)]
 mod tests;

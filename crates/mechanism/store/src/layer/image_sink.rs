@@ -7,11 +7,11 @@ use super::sink::{LayerSink, Tap};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, BufRead, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
-use tare_format::erofs::{ARCHIVE, BLOCK, Data, IN_COPIES, Image, Place, Tree};
+use tare_format::erofs::{ARCHIVE, BLOCK, Copies, Data, IN_COPIES, Image, Plan, Tree, Unsettled};
 use tare_format::layer::show;
-use tare_format::{Change, Entry, EntryKind};
+use tare_format::{Change, Entry, EntryKind, Extent};
 use tare_model::{Context as _, Digest, Error, Kind, Result};
 
 /// Makes a layer's image in `file`: see `tare_format::erofs`.
@@ -49,23 +49,20 @@ impl<'a> ImageSink<'a> {
         self.index
     }
 
-    /// Copies a sparse file's pieces, each widened to whole blocks.
-    fn copy_pieces(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<Data> {
-        let mut places: Vec<Place> = Vec::new();
-        for extent in entry.sparse.iter().flatten().filter(|e| e.length > 0) {
-            let (begin, end) = (extent.offset / BLOCK * BLOCK, (extent.offset + extent.length).next_multiple_of(BLOCK));
-            match places.last_mut().filter(|p| begin <= p.offset + p.length) {
-                Some(place) => place.length = end - place.offset,
-                None => places.push(Place { offset: begin, length: end - begin, at: self.copied }),
-            }
-            let Some(place) = places.last() else { continue };
-            self.write_copy(place.at + extent.offset - place.offset, extent.length, content, &entry.path)?;
-            self.copied = place.at + place.length;
+    /// Copies a sparse file's pieces to where `plan` has them.
+    fn copy_pieces(&mut self, plan: Copies, entry: &Entry, content: &mut dyn BufRead) -> Result<Data> {
+        let extents: &[Extent] = entry.sparse.as_deref().unwrap_or_default();
+        let (data, end) = plan.places(extents, IN_COPIES + self.copied);
+        let Data::Pieces { places, .. } = &data else { return Ok(data) };
+        let mut places = places.iter().peekable();
+        for extent in extents.iter().filter(|e| e.length > 0) {
+            while places.next_if(|p| p.offset + p.length <= extent.offset).is_some() {}
+            let Some(place) = places.peek() else { break };
+            let at = place.at - IN_COPIES + extent.offset - place.offset;
+            self.write_copy(at, extent.length, content, &entry.path)?;
         }
-        for place in &mut places {
-            place.at += IN_COPIES;
-        }
-        Ok(Data::Pieces(places.into()))
+        self.copied = end - IN_COPIES;
+        Ok(data)
     }
 
     fn copy_whole(&mut self, size: u64, content: &mut dyn BufRead, path: &[u8]) -> Result<Data> {
@@ -89,17 +86,29 @@ impl<'a> ImageSink<'a> {
         Ok(())
     }
 
-    fn settle(&mut self, link: Entry) -> Result<()> {
-        let Some(Below { mut entry, mut content }) = (self.below)(&link.link)? else {
-            return Err(Error::new(Kind::Invalid, "link", show(&link.path))
-                .because(format!("its target {} is neither in this layer nor in those below", show(&link.link))));
+    /// `settled`: what came from below so far, by target. Another name for the same is a link to it, not a further copy.
+    fn settle(&mut self, link: Unsettled, settled: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<()> {
+        let Unsettled { path, target } = link;
+        if self.tree.link(&path, &target)? {
+            return Ok(());
+        }
+        if let Some(copy) = settled.get(&target)
+            && self.tree.link(&path, copy)?
+        {
+            return Ok(());
+        }
+        let Some(Below { mut entry, mut content }) = (self.below)(&target)? else {
+            return Err(Error::new(Kind::Invalid, "link", show(&path))
+                .because(format!("its target {} is neither in this layer nor in those below", show(&target))));
         };
         let data = match entry.kind {
-            EntryKind::File => self.copy_whole(entry.size, &mut content, &link.path)?,
+            EntryKind::File => self.copy_whole(entry.size, &mut content, &path)?,
             _ => Data::Whole(0),
         };
-        entry.path = link.path;
-        self.tree.put(Change::Put(entry), data)
+        entry.path.clone_from(&path);
+        self.tree.put(Change::Put(entry), data)?;
+        settled.insert(target, path);
+        Ok(())
     }
 
     fn write_index(&mut self) -> io::Result<Digest> {
@@ -124,10 +133,7 @@ impl<'a> ImageSink<'a> {
             self.file.write_all(data)?;
             left -= data.len() as u64;
         }
-        let mut out = BufWriter::with_capacity(1 << 20, Hashing { file: &self.file, hash: &mut hash });
-        image.write(&mut out)?;
-        out.flush()?;
-        drop(out);
+        image.write(&mut Hashing { file: &self.file, hash: &mut hash })?;
         let head = image.head();
         hash.update(&head);
         self.file.write_all_at(&head, 0)?;
@@ -142,9 +148,9 @@ impl LayerSink for ImageSink<'_> {
 
     fn put(&mut self, change: Change, at: u64, content: &mut dyn BufRead) -> Result<()> {
         let data = match &change {
-            Change::Put(entry) if entry.kind == EntryKind::File => match Data::of(entry, ARCHIVE + at) {
-                Some(data) => data,
-                None => self.copy_pieces(entry, content)?,
+            Change::Put(entry) if entry.kind == EntryKind::File => match Plan::of(entry, ARCHIVE + at) {
+                Plan::There(data) => data,
+                Plan::Copies(plan) => self.copy_pieces(plan, entry, content)?,
             },
             _ => Data::Whole(0),
         };
@@ -157,19 +163,9 @@ impl LayerSink for ImageSink<'_> {
 
     fn finish(&mut self, archive: u64) -> Result<()> {
         self.archive = archive;
-        // What came from below so far, by target: another name for the same is a link to it, not a further copy.
-        let mut settled: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        for mut link in self.tree.unsettled()? {
-            if let Some(copy) = settled.get(&link.link) {
-                let target = std::mem::replace(&mut link.link, copy.clone());
-                self.tree.put(Change::Put(link.clone()), Data::Whole(0))?;
-                if self.tree.unsettled()?.is_empty() {
-                    continue;
-                }
-                link.link = target;
-            }
-            settled.insert(link.link.clone(), link.path.clone());
-            self.settle(link)?;
+        let mut settled = HashMap::new();
+        for link in self.tree.unsettled() {
+            self.settle(link, &mut settled)?;
         }
         let written = self.write_index().map_err(|e| from_reader("write", "layer image", e))?;
         self.index = Some(written);

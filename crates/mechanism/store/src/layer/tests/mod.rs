@@ -1,6 +1,7 @@
 //! Layers on the real file system, as root, checked through the kernel: what an overlay shows is what counts.
 
 mod hostile;
+mod images;
 mod pipeline;
 mod round_trip;
 mod trees;

@@ -1,0 +1,91 @@
+//! What the order of entries comes to, and what cannot be.
+
+use super::*;
+
+type Entries<'a> = &'a [(Entry, &'a [u8])];
+
+fn symlink(path: &str, target: &str) -> Entry {
+    link(path, EntryKind::Symlink, target)
+}
+
+fn hard(path: &str, target: &str) -> Entry {
+    link(path, EntryKind::Hardlink, target)
+}
+
+#[test]
+fn later_entries_count() {
+    let other = |mut entry: Entry| {
+        (entry.mode, entry.uid) = (0o700, 5);
+        entry
+    };
+    let cases: [Entries<'_>; 18] = [
+        &[(file("a"), b"first"), (other(file("a")), b"second, longer")],
+        &[(file("a/b"), b"1"), (other(dir("a")), b"")],
+        &[(other(dir("a")), b""), (file("a/b"), b"1"), (dir("a"), b"")],
+        &[(file("a"), b"1"), (dir("a"), b""), (file("a/b"), b"2")],
+        &[(dir("a"), b""), (file("a/b/c"), b"2"), (file("a"), b"1")],
+        &[(file("a/b"), b"1"), (symlink("a", "c"), b""), (file("c"), b"")],
+        &[(symlink("a", "b"), b""), (dir("a"), b""), (file("a/x"), b"")],
+        &[(dir("usr/lib"), b""), (symlink("lib", "usr/lib"), b""), (file("lib/x"), b"1"), (file("lib/y/z"), b"2")],
+        &[(dir("usr"), b""), (symlink("a", "b"), b""), (symlink("b", "./usr"), b""), (file("a/../a/x"), b"")],
+        &[(file("a"), b"1"), (hard("b", "a"), b""), (file("a"), b"2")],
+        &[(file("a"), b"1"), (hard("b", "a"), b""), (file("b"), b"2")],
+        &[(file("a"), b"1"), (hard("a", "a"), b"")],
+        &[(file("a"), b"1"), (hard("b", "a"), b""), (hard("b", "a"), b""), (hard("c", "b"), b"")],
+        &[(hard("early", "late"), b""), (file("late"), b"1")],
+        &[(hard("early", "late"), b""), (hard("earlier", "early"), b""), (file("late"), b"1")],
+        &[(hard("early", "late"), b""), (file("late"), b"1"), (file("early"), b"own")],
+        &[(hard("early", "late"), b""), (dir("early"), b""), (file("late"), b"1")],
+        &[
+            (file(".wh.a"), b""),
+            (file("a"), b"1"),
+            (file(".wh.b"), b""),
+            (dir("b"), b""),
+            (file(".wh.c"), b""),
+            (file("c/d"), b""),
+        ],
+    ];
+    for (n, entries) in cases.iter().enumerate() {
+        println!("case {n}");
+        Both::new().check(&archive(entries));
+    }
+}
+
+/// Both refuse it, for the same kind of reason.
+#[test]
+fn what_cannot_be_is_refused_by_both() {
+    let mut list = dir("listed");
+    list.xattrs.push((b"system.posix_acl_access".to_vec(), b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff".to_vec()));
+    let cases: [Entries<'_>; 7] = [
+        &[(file("a"), b""), (file("a/b"), b"")],
+        &[(symlink("a", "/etc"), b""), (file("a/b"), b"")],
+        &[(symlink("a", "../x"), b""), (file("a/b"), b"")],
+        &[(symlink("a", "a"), b""), (file("a/b"), b"")],
+        &[(dir("a"), b""), (hard("b", "a"), b"")],
+        &[(hard("b", "nowhere"), b"")],
+        &[(list, b"")],
+    ];
+    for (n, entries) in cases.iter().enumerate() {
+        let (tree, image) = Both::new().unpack(&archive(entries), &[]);
+        let (tree, image) = (tree.unwrap_err(), image.unwrap_err());
+        assert_eq!(tree.operation(), image.operation(), "case {n}: {tree} / {image}");
+    }
+}
+
+#[test]
+fn too_many_entries_are_a_clear_error() {
+    let mut both = Both::new();
+    both.limits.entries = 100;
+    let names: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
+    let entries: Vec<(Entry, &[u8])> = names.iter().map(|name| (file(name), b"".as_slice())).collect();
+    both.check(&archive(&entries));
+    // Directories that are only implied count.
+    let (_, image) = both.unpack(&archive(&[(file(&"d/".repeat(100)), b"")]), &[]);
+    let error = image.unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert!(error.to_string().contains("more than 100 entries"), "{error}");
+    // So do the pieces of sparse files.
+    let pieces: Vec<(u64, u64)> = (0..101).map(|n| (n << 20, 1)).collect();
+    let (_, image) = both.unpack(&ended(sparse("s", 1 << 30, &pieces)), &[]);
+    assert_eq!(image.unwrap_err().kind(), Kind::Exhausted);
+}
