@@ -43,6 +43,10 @@ mod lease;
 mod limits;
 mod made;
 mod migrate;
+#[cfg(test)]
+#[path = "../../runtime/src/mutate.rs"]
+#[expect(dead_code, reason = "documents are the runtime's, bytes the network's; random trees are made here")]
+mod mutate;
 mod name;
 mod network;
 mod progress;

@@ -327,7 +327,9 @@ impl Tree {
     }
 
     fn describe(&mut self, node: &mut Node, entry: &mut Entry) -> Result<()> {
-        node.mode = u16::try_from(entry.mode & 0o7777).unwrap_or(0);
+        // Linux has no other mode for links.
+        let mode = if entry.kind == EntryKind::Symlink { 0o777 } else { entry.mode };
+        node.mode = u16::try_from(mode & 0o7777).unwrap_or(0);
         (node.uid, node.gid, node.mtime) = (entry.uid, entry.gid, entry.mtime);
         node.xattrs = 0;
         if !entry.xattrs.is_empty() {

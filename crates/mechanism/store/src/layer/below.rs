@@ -1,7 +1,7 @@
 //! Files of the layers below, for hard links whose target is not in their own layer.
 
 use super::lowers::Lowers;
-use super::node::{Attributes, Found, entry_of, failed, is_overlays_own, proc_path, reopen, xattrs_of};
+use super::node::{Attributes, Found, entry_of, failed, is_overlays_own, reopen, xattrs_of};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use std::fs::File;
@@ -97,9 +97,8 @@ pub(super) fn below_of(found: &Found, path: &[u8]) -> Result<Below> {
             content = Box::new(BufReader::with_capacity(256 << 10, file));
         }
         EntryKind::Symlink => {
-            let target = rustix::fs::readlink(proc_path(found.fd.as_fd()), Vec::new())
-                .or_else(|_| rustix::fs::readlinkat(&found.fd, c"", Vec::new()))
-                .map_err(failed("read link", path))?;
+            // Not through /proc: that would tell where the link itself is.
+            let target = rustix::fs::readlinkat(&found.fd, c"", Vec::new()).map_err(failed("read link", path))?;
             entry.link = target.into_bytes();
         }
         _ => {}

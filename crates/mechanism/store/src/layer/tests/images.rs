@@ -33,23 +33,27 @@ impl Both {
 
     /// Unpacks into both forms over these layers, topmost first: the tree's result and the image's.
     fn unpack(&self, archive: &[u8], below: &[&Both]) -> (Result<Unpacked>, Result<Unpacked>) {
-        let fds: Vec<OwnedFd> = below.iter().map(|layer| open(&layer.tree)).collect();
-        let lowers = Lowers::new(fds.iter().map(AsFd::as_fd));
+        let trees: Vec<Unmounted> = below.iter().map(|layer| Unmounted::Tree(open(&layer.tree))).collect();
+        let find = Box::new(move |path: &[u8]| look_below(&trees, path));
         let fs = open(&self.tree);
-        let none = Compression::None;
-        let tree = unpack_directory(fs.as_fd(), archive, none, None, &lowers, &self.limits);
-        let unmounted: Vec<Unmounted> = below
+        let tree = unpack(archive, Compression::None, &self.limits, &mut DirectorySink::new(fs.as_fd(), find));
+        let unmounted = below
             .iter()
             .map(|layer| Unmounted::Image(Reader::new(File::open(layer.image()).unwrap()).unwrap()))
             .collect();
-        let find = Box::new(move |path: &[u8]| look_below(&unmounted, path));
+        (tree, self.index(archive, unmounted))
+    }
+
+    /// Unpacks into the image alone.
+    fn index(&self, archive: &[u8], below: Vec<Unmounted>) -> Result<Unpacked> {
+        let find = Box::new(move |path: &[u8]| look_below(&below, path));
         let create = |name: &str| {
             let path = self.images.0.join(name);
             File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap()
         };
         let mut sink = ImageSink::new(create("layer.erofs"), create("copies"), find, self.limits.entries).unwrap();
-        let image = unpack(archive, none, &self.limits, &mut sink);
-        (tree, image.map(|unpacked| Unpacked { index: sink.index(), ..unpacked }))
+        let image = unpack(archive, Compression::None, &self.limits, &mut sink);
+        image.map(|unpacked| Unpacked { index: sink.index(), ..unpacked })
     }
 
     /// Unpacks a good archive and compares all that the kernel shows.
@@ -74,9 +78,10 @@ fn mounted(image: &Path) -> OwnedFd {
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY).unwrap()
 }
 
-/// Compares two trees: names, types, modes, owners, times to the nanosecond, sizes, numbers of links, which names are one file, devices,
+/// Compares two trees (whiteouts but for their time): names, types, modes, owners, times to the nanosecond, sizes, numbers of links, which names are one file, devices,
 /// targets, all extended attributes, and every byte.
 fn assert_alike(left: BorrowedFd<'_>, right: BorrowedFd<'_>) {
+    // Different files of the left are different ones of the right, or the numbers of links would not agree.
     let mut same = HashMap::new();
     let mut waiting = vec![Vec::new()];
     while let Some(path) = waiting.pop() {
@@ -91,10 +96,15 @@ fn assert_alike(left: BorrowedFd<'_>, right: BorrowedFd<'_>) {
         let seen = |s: &rustix::fs::Stat| {
             let kind = FileType::from_raw_mode(s.st_mode);
             let size = if kind == FileType::Directory { 0 } else { s.st_size };
-            (s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec, size, s.st_nlink, s.st_rdev)
+            let time = if node::is_whiteout(s) { (0, 0) } else { (s.st_mtime, s.st_mtime_nsec) };
+            (s.st_mode, s.st_uid, s.st_gid, time, size, s.st_nlink, s.st_rdev)
         };
         assert_eq!(seen(&x), seen(&y), "{shown}: mode, owner, group, time, size, links, device");
-        assert_eq!(*same.entry(x.st_ino).or_insert(y.st_ino), y.st_ino, "{shown} is another file");
+        if let Some(&there) = same.get(&x.st_ino) {
+            assert_eq!(there, y.st_ino, "{shown} is another file");
+            continue;
+        }
+        same.insert(x.st_ino, y.st_ino);
         let xattrs = |fd: &OwnedFd| {
             let found = node::xattrs_of(fd.as_fd(), &path).unwrap();
             found.into_iter().map(|(name, value)| (String::from_utf8(name).unwrap(), value)).collect::<Vec<_>>()
