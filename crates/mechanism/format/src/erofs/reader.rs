@@ -21,6 +21,12 @@ pub trait ReadAt {
     fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()>;
 }
 
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        (**self).read_exact_at(out, at)
+    }
+}
+
 impl ReadAt for [u8] {
     fn read_exact_at(&self, out: &mut [u8], at: u64) -> io::Result<()> {
         let begin = usize::try_from(at).unwrap_or(usize::MAX);

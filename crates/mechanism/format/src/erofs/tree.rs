@@ -196,7 +196,6 @@ impl Default for Tree {
 }
 
 impl Tree {
-
     /// Takes one change; `data` says where a file's content is (looked at for files only).
     ///
     /// # Errors

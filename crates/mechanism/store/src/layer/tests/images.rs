@@ -51,7 +51,7 @@ impl Both {
             let path = self.images.0.join(name);
             File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap()
         };
-        let mut sink = ImageSink::new(create("layer.erofs"), create("copies"), find, self.limits.entries).unwrap();
+        let mut sink = ImageSink::new(create("layer.erofs"), create("copies"), find).unwrap();
         let image = unpack(archive, Compression::None, &self.limits, &mut sink);
         image.map(|unpacked| Unpacked { index: sink.index(), ..unpacked })
     }

@@ -72,19 +72,25 @@ fn what_cannot_be_is_refused_by_both() {
 }
 
 #[test]
-fn too_many_entries_are_a_clear_error() {
+fn too_much_metadata_is_a_clear_error() {
     let mut both = Both::new();
-    both.limits.entries = 100;
+    both.limits.metadata = 30_000;
     let names: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
     let entries: Vec<(Entry, &[u8])> = names.iter().map(|name| (file(name), b"".as_slice())).collect();
     both.check(&archive(&entries));
-    // Directories that are only implied count.
-    let (_, image) = both.unpack(&archive(&[(file(&format!("{}f", "d/".repeat(100))), b"")]), &[]);
-    let error = image.unwrap_err();
-    assert_eq!(error.kind(), Kind::Exhausted);
-    assert!(error.to_string().contains("more than 100 entries"), "{error}");
-    // So do the pieces of sparse files.
-    let pieces: Vec<(u64, u64)> = (0..101).map(|n| (n << 20, 1)).collect();
-    let (_, image) = both.unpack(&ended(sparse("s", 1 << 30, &pieces)), &[]);
-    assert_eq!(image.unwrap_err().kind(), Kind::Exhausted);
+    let refuses = |archive: &[u8]| {
+        let (_, image) = both.unpack(archive, &[]);
+        let error = image.unwrap_err();
+        assert_eq!(error.kind(), Kind::Exhausted);
+        assert!(error.to_string().contains("more than 30000 bytes of names and attributes"), "{error}");
+    };
+    // Directories that are only implied count, pieces of sparse files, attributes, and what was replaced.
+    refuses(&archive(&[(file(&format!("{}f", "d/".repeat(300))), b"")]));
+    let pieces: Vec<(u64, u64)> = (0..1500).map(|n| (n << 20, 1)).collect();
+    refuses(&ended(sparse("s", 2 << 30, &pieces)));
+    let mut large = file("a");
+    large.xattrs.push((b"user.large".to_vec(), vec![1; 31_000]));
+    refuses(&archive(&[(large, b"")]));
+    let again: Vec<(Entry, &[u8])> = (0..400).map(|_| (file("a"), b"".as_slice())).collect();
+    refuses(&archive(&again));
 }
