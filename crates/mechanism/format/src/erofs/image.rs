@@ -44,6 +44,7 @@ pub struct Image<'a> {
     order: Vec<(Id, Id)>,
     /// Numbers of names: those of a directory together, sorted.
     names: Vec<u32>,
+    archive: u64,
     copies_at: u64,
     inodes_at: u64,
     blocks_at: u64,
@@ -65,6 +66,7 @@ impl<'a> Image<'a> {
             spots: vec![nowhere; tree.nodes.len()],
             order: Vec::with_capacity(tree.nodes.len()),
             names: Vec::new(),
+            archive,
             copies_at,
             inodes_at,
             blocks_at: 0,
@@ -99,9 +101,11 @@ impl<'a> Image<'a> {
         self.order.len() as u64
     }
 
-    /// What stands before the archive: [`ARCHIVE`] bytes.
+    /// What stands before the archive: [`ARCHIVE`] bytes. The first eight say how long the archive is: the kernel reads nothing
+    /// there, and blocks do not tell.
     pub fn head(&self) -> Vec<u8> {
         let mut head = Bytes(Vec::with_capacity(usize::try_from(ARCHIVE).unwrap_or_default()));
+        head.u64(self.archive);
         head.0.resize(SUPER_OFFSET, 0);
         head.u32(MAGIC).u32(0).u32(COMPAT_MTIME).u8(BLOCK_BITS).u8(0);
         // It stands first.

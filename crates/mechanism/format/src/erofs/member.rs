@@ -1,13 +1,15 @@
 //! Looking at a tree's files one by one.
 
-use super::tree::{Body, Data, Node, ROOT, Tree};
+use super::layout::decode_device;
+use super::tree::{Body, Data, Id, Node, ROOT, Tree};
+use super::xattrs::{self, OPAQUE};
 use crate::entry::{EntryKind, Time};
 
 /// One file of a tree.
 #[derive(Clone, Copy)]
 pub struct Member<'a> {
     tree: &'a Tree,
-    number: usize,
+    number: Id,
 }
 
 impl std::fmt::Debug for Member<'_> {
@@ -25,12 +27,12 @@ impl Tree {
 
 impl<'a> Member<'a> {
     fn node(&self) -> &'a Node {
-        &self.tree.nodes[self.number]
+        &self.tree.nodes[self.number as usize]
     }
 
     /// The same for all names of one file, and for no other.
     pub fn number(&self) -> usize {
-        self.number
+        self.number as usize
     }
 
     /// What it is; a whiteout is a character device with the number (0, 0).
@@ -54,22 +56,27 @@ impl<'a> Member<'a> {
     }
 
     /// Names and values of the extended attributes, overlayfs's mark of an opaque directory among them; not sorted.
-    pub fn xattrs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.node().all_xattrs()
+    pub fn xattrs(&self) -> impl Iterator<Item = (Vec<u8>, &'a [u8])> {
+        let opaque = self.node().opaque.then(|| (OPAQUE.0.to_vec(), OPAQUE.1));
+        xattrs::decode(self.tree.xattrs.get(self.node().xattrs)).chain(opaque)
     }
 
     /// A regular file's length in bytes, and where its data is.
-    pub fn content(&self) -> Option<(u64, &'a Data)> {
-        match &self.node().body {
-            Body::File { size, data } => Some((*size, data)),
+    pub fn content(&self) -> Option<(u64, Data)> {
+        match self.node().body {
+            Body::File { size, at } => Some((size, Data::Whole(at))),
+            Body::Sparse { size, pieces } => {
+                let (bits, places) = &self.tree.sparse[pieces as usize];
+                Some((size, Data::Pieces { bits: *bits, places: places.to_vec() }))
+            }
             _ => None,
         }
     }
 
     /// A symbolic link's target.
     pub fn target(&self) -> Option<&'a [u8]> {
-        match &self.node().body {
-            Body::Symlink(target) => Some(target),
+        match self.node().body {
+            Body::Symlink { text, length } => Some(self.tree.bytes(text, length.into())),
             _ => None,
         }
     }
@@ -77,18 +84,16 @@ impl<'a> Member<'a> {
     /// A device's major and minor number.
     pub fn device(&self) -> Option<(u32, u32)> {
         match self.node().body {
-            Body::Device(device) => Some(device),
+            Body::Device(device) => Some(decode_device(device)),
             _ => None,
         }
     }
 
     /// What a directory holds, sorted by name; nothing for others.
     pub fn children(&self) -> impl Iterator<Item = (&'a [u8], Member<'a>)> {
-        let children = match &self.node().body {
-            Body::Directory(children) => Some(children),
-            _ => None,
-        };
         let tree = self.tree;
-        children.into_iter().flatten().map(move |(name, number)| (&**name, Member { tree, number: *number }))
+        let mut names: Vec<_> = tree.names_in(self.number).map(|name| (tree.text(name), name.node)).collect();
+        names.sort_unstable();
+        names.into_iter().map(move |(name, number)| (name, Member { tree, number }))
     }
 }

@@ -289,6 +289,16 @@ impl Tree {
         Ok(true)
     }
 
+    /// The names in a directory, in no order; none for others.
+    pub(super) fn names_in(&self, id: Id) -> impl Iterator<Item = &Name> {
+        let last = match self.nodes[id as usize].body {
+            Body::Directory { last } => last,
+            _ => NONE,
+        };
+        let name = |n: u32| self.names.get(n as usize);
+        std::iter::successors(name(last), move |after| name(after.before)).filter(|name| name.is_used())
+    }
+
     pub(super) fn text(&self, name: &Name) -> &[u8] {
         self.bytes(name.text, name.length.into())
     }

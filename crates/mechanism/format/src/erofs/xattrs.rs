@@ -1,7 +1,7 @@
 //! Extended attributes as they stand behind an inode; what the kernel would refuse to set is refused here, or left out as the
 //! directory sink of the store leaves it out.
 
-use super::layout::{XATTR_ENTRY, split_name};
+use super::layout::{XATTR_ENTRY, split_name, whole_name};
 use crate::entry::{Entry, EntryKind};
 use crate::layer::show;
 use std::collections::HashMap;
@@ -108,6 +108,17 @@ pub(super) fn push(out: &mut Vec<u8>, prefix: u8, rest: &[u8], value: &[u8]) {
     out.extend_from_slice(rest);
     out.extend_from_slice(value);
     out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// What [`push`] wrote, one after another.
+pub(super) fn decode(mut set: &[u8]) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
+    std::iter::from_fn(move || {
+        let &[name, prefix, low, high, ref rest @ ..] = set else { return None };
+        let (name, rest) = rest.split_at_checked(name.into())?;
+        let value = rest.get(..usize::from(u16::from_le_bytes([low, high])))?;
+        set = set.get((4 + name.len() + value.len()).next_multiple_of(4)..).unwrap_or_default();
+        Some((whole_name(prefix, name)?, value))
+    })
 }
 
 /// Bytes that [`push`] adds.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
-use tare_format::erofs::{Data, Member, Tree};
+use tare_format::erofs::{Data, Member, Tree, Unsettled};
 use tare_format::layer::{join, show};
 use tare_format::{Change, Entry, EntryKind};
 use tare_model::{Error, Kind, Result};
@@ -122,28 +122,28 @@ impl LayerSink for Expected<'_> {
     fn finish(&mut self, _archive: u64) -> Result<()> {
         // As the sinks do it: a second name for the same file below is a link to the first.
         let mut settled: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        for mut link in self.tree.unsettled()? {
-            self.asked_below = true;
-            if let Some(copy) = settled.get(&link.link) {
-                let target = std::mem::replace(&mut link.link, copy.clone());
-                self.tree.put(Change::Put(link.clone()), Data::Whole(0))?;
-                if self.tree.unsettled()?.is_empty() {
-                    continue;
-                }
-                link.link = target;
+        for Unsettled { path, target } in self.tree.unsettled() {
+            if self.tree.link(&path, &target)? {
+                continue;
             }
-            settled.insert(link.link.clone(), link.path.clone());
-            let Some(Below { mut entry, mut content }) = (self.below)(&link.link)? else {
-                return Err(Error::new(Kind::Invalid, "link", show(&link.path))
-                    .because(format!("its target {} is in none of the layers", show(&link.link))));
+            self.asked_below = true;
+            if let Some(copy) = settled.get(&target)
+                && self.tree.link(&path, copy)?
+            {
+                continue;
+            }
+            let Some(Below { mut entry, mut content }) = (self.below)(&target)? else {
+                return Err(Error::new(Kind::Invalid, "link", show(&path))
+                    .because(format!("its target {} is in none of the layers", show(&target))));
             };
-            entry.path = link.path;
+            entry.path.clone_from(&path);
             entry.sparse = None;
             let data = match entry.kind {
                 EntryKind::File => self.content(&entry, &mut content)?,
                 _ => Data::Whole(0),
             };
             self.tree.put(Change::Put(entry), data)?;
+            settled.insert(target, path);
         }
         Ok(())
     }
@@ -258,12 +258,12 @@ impl Comparison<'_> {
     fn xattrs(&mut self, path: &[u8], member: Member<'_>, fd: &OwnedFd) -> Result<()> {
         let mut have: BTreeMap<Vec<u8>, Vec<u8>> = xattrs_of(fd.as_fd(), path)?.into_iter().collect();
         for (name, value) in member.xattrs() {
-            match have.remove(name) {
+            match have.remove(&name) {
                 Some(there) if there == value => {}
-                Some(_) => self.differs(path, format!("its attribute {} is another", show(name))),
+                Some(_) => self.differs(path, format!("its attribute {} is another", show(&name))),
                 // What the file system cannot keep was left out when the layer was unpacked.
-                None if self.cannot_have(fd, name, member.kind()) => {}
-                None => self.differs(path, format!("its attribute {} is missing", show(name))),
+                None if self.cannot_have(fd, &name, member.kind()) => {}
+                None => self.differs(path, format!("its attribute {} is missing", show(&name))),
             }
         }
         have.retain(|name, _| !HOSTS_OWN.contains(&name.as_slice()));
@@ -293,7 +293,7 @@ impl Comparison<'_> {
             self.differs(path, format!("it has {} bytes, not {size}", stat.st_size));
             return Ok(());
         }
-        let wanted = usize::try_from(*number).ok().and_then(|n| self.contents.get(n));
+        let wanted = usize::try_from(number).ok().and_then(|n| self.contents.get(n));
         match self.hash(path, fd) {
             Ok(hash) if Some(&hash) == wanted => {}
             Ok(_) => self.differs(path, "its content is another"),
