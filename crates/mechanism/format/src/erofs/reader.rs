@@ -5,12 +5,17 @@ use super::layout::{
     XATTR_HEADER, decode_device, kind_of, whole_name,
 };
 use crate::entry::{EntryKind, Time};
+use crate::layer::join;
+use std::collections::HashSet;
 use std::io;
 use tare_model::{Error, Kind, Result};
 
-/// Attributes of one inode, names of one directory and targets of links, at most, in bytes.
-const LARGEST: u64 = 64 << 20;
+/// Bytes of attributes of one inode, of a link's target, of a path, at most.
+const ATTRIBUTES: u64 = 1 << 18;
 const TARGET: u64 = 4095;
+const PATH: usize = 4095;
+/// Bytes of an entry of a directory.
+const ENTRY: usize = DIRENT as usize;
 
 /// Bytes at a place, as of a file.
 pub trait ReadAt {
@@ -206,37 +211,82 @@ impl<R: ReadAt> Reader<R> {
     /// # Errors
     /// `Kind::Corrupt`, also where names are out of order; what the source reports.
     pub fn list(&self, directory: &Inode) -> Result<Vec<Dirent>> {
-        if directory.kind != EntryKind::Directory || directory.size > LARGEST {
-            return Err(corrupt("a directory that is none"));
-        }
-        let data = self.whole(directory)?;
         let mut out: Vec<Dirent> = Vec::new();
-        for block in data.chunks(usize::try_from(BLOCK).unwrap_or(usize::MAX)) {
-            let f = Fields(block);
-            let entry = usize::try_from(DIRENT).unwrap_or_default();
-            let names_at = usize::from(f.u16(8));
-            if names_at < entry || names_at % entry != 0 || names_at > block.len() {
-                return Err(corrupt("a directory without sense"));
-            }
-            for i in 0..names_at / entry {
-                let begin = usize::from(f.u16(i * entry + 8));
-                let end =
-                    if (i + 1) * entry < names_at { usize::from(f.u16((i + 1) * entry + 8)) } else { block.len() };
-                let name = block.get(begin..end).ok_or_else(|| corrupt("a name outside of its block"))?;
-                let name = name.split(|b| *b == 0).next().unwrap_or_default();
-                if name.is_empty() || name.contains(&b'/') {
-                    return Err(corrupt("a directory with a name that is none"));
-                }
+        for n in 0..self.blocks_of(directory)? {
+            for (name, nid) in Names::of(&self.block_of(directory, n)?)?.iter() {
+                let name = name?;
                 if name == b"." || name == b".." {
                     continue;
                 }
                 if out.last().is_some_and(|last| last.name.as_slice() >= name) {
                     return Err(corrupt("a directory out of order"));
                 }
-                out.push(Dirent { name: name.to_vec(), nid: f.u64(i * entry) });
+                out.push(Dirent { name: name.to_vec(), nid });
             }
         }
         Ok(out)
+    }
+
+    /// The inode of this name in a directory, if it is there; reads a few of its blocks.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`; what the source reports.
+    pub fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
+        let (mut low, mut high) = (0, self.blocks_of(directory)?);
+        if name == b"." || name == b".." {
+            return Ok(None);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let block = self.block_of(directory, middle)?;
+            let names = Names::of(&block)?;
+            if name < names.get(0)?.0 {
+                high = middle;
+                continue;
+            }
+            let (mut first, mut end) = (0, names.count);
+            while first + 1 < end {
+                let at = first + (end - first) / 2;
+                if names.get(at)?.0 <= name { first = at } else { end = at }
+            }
+            match names.get(first)? {
+                (there, nid) if there == name => return self.inode(nid).map(Some),
+                _ if first + 1 < names.count => return Ok(None),
+                // It may be in one of the next.
+                _ => low = middle + 1,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Visits all files from the root on: `visit` gets the path (empty for the root) and the inode.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt`, also for a directory with two names, as in a loop, and where directories overlap; what `visit` and the source
+    /// report.
+    pub fn walk(&self, mut visit: impl FnMut(&[u8], &Inode) -> Result<()>) -> Result<()> {
+        let mut seen = HashSet::new();
+        // Each of its own: together they are smaller than the image.
+        let mut room = self.size;
+        let mut waiting = vec![(Vec::new(), self.root()?)];
+        while let Some((path, inode)) = waiting.pop() {
+            visit(&path, &inode)?;
+            if inode.kind != EntryKind::Directory {
+                continue;
+            }
+            room = room.checked_sub(inode.size).ok_or_else(|| corrupt("directories that overlap"))?;
+            if !seen.insert(inode.nid) {
+                return Err(corrupt("a directory that has two names"));
+            }
+            for entry in self.list(&inode)?.iter().rev() {
+                let path = join(&path, &entry.name);
+                if path.len() > PATH {
+                    return Err(corrupt("a path that is too long"));
+                }
+                waiting.push((path, self.inode(entry.nid)?));
+            }
+        }
+        Ok(())
     }
 
     /// The target of a symbolic link.
@@ -250,28 +300,32 @@ impl<R: ReadAt> Reader<R> {
         self.whole(link)
     }
 
-    /// The inode of this name in a directory, if it is there.
-    ///
-    /// # Errors
-    /// `Kind::Corrupt`; what the source reports.
-    pub fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
-        let names = self.list(directory)?;
-        match names.binary_search_by(|entry| entry.name.as_slice().cmp(name)) {
-            Ok(i) => self.inode(names[i].nid).map(Some),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// A file's content, read with a reader of its own.
     pub fn into_content(self, file: Inode) -> Content<R> {
         Content { reader: self, inode: file, position: 0 }
+    }
+
+    fn blocks_of(&self, directory: &Inode) -> Result<u64> {
+        if directory.kind != EntryKind::Directory || directory.size > self.size {
+            return Err(corrupt("a directory that is none"));
+        }
+        Ok(directory.size.div_ceil(BLOCK))
+    }
+
+    fn block_of(&self, directory: &Inode, n: u64) -> Result<Vec<u8>> {
+        let at = match directory.layout {
+            Layout::Inline => directory.behind,
+            Layout::Plain => u64::from(directory.pointer) * BLOCK,
+            Layout::Chunks => return Err(corrupt("a directory in chunks")),
+        };
+        self.bytes(at + n * BLOCK, (directory.size - n * BLOCK).min(BLOCK))
     }
 
     fn whole(&self, inode: &Inode) -> Result<Vec<u8>> {
         match inode.layout {
             Layout::Inline => self.bytes(inode.behind, inode.size),
             Layout::Plain => self.bytes(u64::from(inode.pointer) * BLOCK, inode.size),
-            Layout::Chunks => Err(corrupt("a directory or link in chunks")),
+            Layout::Chunks => Err(corrupt("a link in chunks")),
         }
     }
 
@@ -300,7 +354,7 @@ impl<R: ReadAt> Reader<R> {
     }
 
     fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>> {
-        if at.checked_add(length).is_none_or(|end| end > self.size) || length > LARGEST {
+        if at.checked_add(length).is_none_or(|end| end > self.size) || length > ATTRIBUTES + XATTR_HEADER {
             return Err(corrupt("something beyond its end"));
         }
         let mut out = vec![0; usize::try_from(length).unwrap_or_default()];
@@ -347,6 +401,42 @@ impl<R: ReadAt> io::Read for Content<R> {
         }
         self.position += n as u64;
         Ok(n)
+    }
+}
+
+/// One block of a directory.
+struct Names<'b> {
+    block: &'b [u8],
+    count: usize,
+}
+
+impl<'b> Names<'b> {
+    fn of(block: &'b [u8]) -> Result<Names<'b>> {
+        let names_at = usize::from(Fields(block).u16(8));
+        if names_at < ENTRY || names_at % ENTRY != 0 || names_at > block.len() {
+            return Err(corrupt("a directory without sense"));
+        }
+        Ok(Names { block, count: names_at / ENTRY })
+    }
+
+    /// Name and inode of an entry.
+    fn get(&self, n: usize) -> Result<(&'b [u8], u64)> {
+        let f = Fields(self.block);
+        let end = if n + 1 < self.count { f.u16((n + 1) * ENTRY + 8).into() } else { self.block.len() };
+        let name = self.block.get(f.u16(n * ENTRY + 8).into()..end);
+        let name = name.ok_or_else(|| corrupt("a name outside of its block"))?;
+        let name = name.split(|b| *b == 0).next().unwrap_or_default();
+        if name.is_empty() || name.len() > 255 || name.contains(&b'/') {
+            return Err(corrupt("a directory with a name that is none"));
+        }
+        Ok((name, f.u64(n * ENTRY)))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Result<&'b [u8]>, u64)> {
+        (0..self.count).map(|n| match self.get(n) {
+            Ok((name, nid)) => (Ok(name), nid),
+            Err(e) => (Err(e), 0),
+        })
     }
 }
 
