@@ -18,7 +18,9 @@ fn honest() -> Vec<u8> {
     };
     put("file", EntryKind::File, &|e| e.size = 3000);
     put("empty", EntryKind::File, &|_| {});
-    put("noted", EntryKind::File, &|e| e.xattrs = vec![(b"user.a".to_vec(), vec![1; 40]), (b"user.b".to_vec(), vec![])]);
+    put("noted", EntryKind::File, &|e| {
+        e.xattrs = vec![(b"user.a".to_vec(), vec![1; 40]), (b"user.b".to_vec(), vec![])]
+    });
     put("again", EntryKind::Hardlink, &|e| e.link = b"noted".to_vec());
     put("short", EntryKind::Symlink, &|e| e.link = b"dir/deep".to_vec());
     put("long", EntryKind::Symlink, &|e| e.link = vec![b't'; 700]);
@@ -26,7 +28,7 @@ fn honest() -> Vec<u8> {
     put("dir/deep/er", EntryKind::Directory, &|_| {});
     put("dir/.wh..wh..opq", EntryKind::File, &|_| {});
     put("sparse", EntryKind::File, &|e| {
-        e.size = 1 << 20;
+        e.size = 20_000;
         e.sparse = Some(vec![Extent { offset: 0, length: 512 }, Extent { offset: 8192, length: 1024 }]);
     });
     for n in 0..60 {
@@ -74,7 +76,11 @@ fn look(image: &[u8]) -> Option<usize> {
 fn misplace(random: &mut Random, image: &mut [u8]) {
     for _ in 0..=random.below(3) {
         let index = 8192 + 2 * random.below((image.len() - 8192) / 2);
-        let at = *random.pick(&[index, 1024 + 4 * random.below(32), index / 32 * 32 + 2 * random.below(24)]);
+        let at = match random.below(3) {
+            0 => index,
+            1 => 1024 + 4 * random.below(32),
+            _ => index / 32 * 32 + 2 * random.below(24),
+        };
         let value = match random.below(5) {
             0 => u64::MAX,
             1 => 0,
@@ -91,7 +97,7 @@ fn misplace(random: &mut Random, image: &mut [u8]) {
 
 fn fuzz(seed: u64, time: Duration) {
     let honest = honest();
-    assert_eq!(look(&honest), Some(76));
+    assert_eq!(look(&honest), Some(73));
     let (mut whole, mut refused) = (0, 0);
     rounds(seed, time, |random| {
         let mut image = honest.clone();

@@ -3,7 +3,10 @@
 use super::layout::decode_device;
 use super::tree::{Body, Data, Id, Node, ROOT, Tree};
 use super::xattrs::{self, OPAQUE};
-use crate::entry::{EntryKind, Time};
+use crate::entry::{Entry, EntryKind, Time};
+use crate::layer::join;
+use std::collections::BTreeMap;
+use tare_model::Result;
 
 /// One file of a tree.
 #[derive(Clone, Copy)]
@@ -22,6 +25,43 @@ impl Tree {
     /// The root directory.
     pub fn root(&self) -> Member<'_> {
         Member { tree: self, number: ROOT }
+    }
+
+    /// Everything in it in the order of an archive that is the same for the same files: a directory before what is in it, names sorted by
+    /// their bytes. Of a file with several names the first has the content, the others are links to it. With each entry that has
+    /// content, where that is. What hides something below comes as the image has it, as character device 0:0.
+    ///
+    /// # Errors
+    /// What `visit` fails with.
+    pub fn each(&self, visit: &mut dyn FnMut(Entry, Option<&Data>) -> Result<()>) -> Result<()> {
+        let mut first = BTreeMap::new();
+        let mut todo = vec![(Vec::new(), self.root())];
+        while let Some((path, member)) = todo.pop() {
+            let node = member.node();
+            let mut entry = Entry::new(path.clone(), node.kind);
+            if node.links > 1 {
+                if let Some(target) = first.get(&member.number) {
+                    entry.kind = EntryKind::Hardlink;
+                    entry.link = Vec::clone(target);
+                    visit(entry, None)?;
+                    continue;
+                }
+                first.insert(member.number, path.clone());
+            }
+            (entry.mode, entry.mtime) = (member.mode(), member.mtime());
+            (entry.uid, entry.gid) = member.owner();
+            let own = xattrs::decode(self.xattrs.get(node.xattrs));
+            entry.xattrs = own.map(|(name, value)| (name, value.to_vec())).collect();
+            entry.link = member.target().unwrap_or_default().to_vec();
+            entry.device = member.device().unwrap_or_default();
+            let content = member.content();
+            entry.size = content.as_ref().map_or(0, |(size, _)| *size);
+            let below = todo.len();
+            todo.extend(member.children().map(|(name, child)| (join(&path, name), child)));
+            todo[below..].reverse();
+            visit(entry, content.as_ref().map(|(_, data)| data))?;
+        }
+        Ok(())
     }
 }
 

@@ -31,4 +31,6 @@ pub use sparse::{Copies, Plan};
 pub use tree::{Data, Place, Tree, Unsettled};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::entry::{EntryKind, Time};
 use crate::layer::join;
 use std::collections::HashSet;
 use std::io;
+use std::rc::Rc;
 use tare_model::{Error, Kind, Result};
 
 /// Bytes of attributes of one inode, of a link's target, of a path, at most.
@@ -196,7 +197,7 @@ impl<R: ReadAt> Reader<R> {
             uid: f.u32(24),
             gid: f.u32(28),
             mtime: Time { secs: f.u64(32).cast_signed(), nanos: f.u32(40) },
-            size: f.u64(8),
+            size: i64::try_from(f.u64(8)).map_err(|_| corrupt("a size beyond 63 bits"))?.cast_unsigned(),
             links: f.u32(44),
             device: if is_device { decode_device(pointer) } else { (0, 0) },
             xattrs: self.xattrs(at + INODE, own)?,
@@ -268,8 +269,14 @@ impl<R: ReadAt> Reader<R> {
         let mut seen = HashSet::new();
         // Each of its own: together they are smaller than the image.
         let mut room = self.size;
-        let mut waiting = vec![(Vec::new(), self.root()?)];
-        while let Some((path, inode)) = waiting.pop() {
+        let top: Rc<[u8]> = Rc::new([]);
+        let mut waiting = vec![(top, Dirent { name: Vec::new(), nid: self.root()?.nid })];
+        while let Some((parent, entry)) = waiting.pop() {
+            let path = join(&parent, &entry.name);
+            if path.len() > PATH {
+                return Err(corrupt("a path that is too long"));
+            }
+            let inode = self.inode(entry.nid)?;
             visit(&path, &inode)?;
             if inode.kind != EntryKind::Directory {
                 continue;
@@ -278,13 +285,8 @@ impl<R: ReadAt> Reader<R> {
             if !seen.insert(inode.nid) {
                 return Err(corrupt("a directory that has two names"));
             }
-            for entry in self.list(&inode)?.iter().rev() {
-                let path = join(&path, &entry.name);
-                if path.len() > PATH {
-                    return Err(corrupt("a path that is too long"));
-                }
-                waiting.push((path, self.inode(entry.nid)?));
-            }
+            let path: Rc<[u8]> = path.into();
+            waiting.extend(self.list(&inode)?.into_iter().rev().map(|entry| (Rc::clone(&path), entry)));
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ fn content(from: &File, entry: &Entry, data: &Data, to: &mut impl Write) -> Resu
             whole = [Place { offset: 0, length: entry.size, at: *at }];
             &whole
         }
-        Data::Pieces(places) => places,
+        Data::Pieces { places, .. } => places,
     };
     let failed = |e| Error::io("write", show(&entry.path), e);
     let mut buffer = vec![0; 256 << 10];
@@ -168,7 +168,8 @@ impl LayerSink for Spool {
                     };
                     let places: Vec<Place> = extents.iter().map(place).collect();
                     self.holes += entry.size - places.iter().map(|p| p.length).sum::<u64>();
-                    Data::Pieces(places.into())
+                    // No image is made: chunks do not count.
+                    Data::Pieces { bits: 9, places }
                 }
                 None => Data::Whole(at),
             },
@@ -182,11 +183,13 @@ impl LayerSink for Spool {
     }
 
     fn finish(&mut self, _: u64) -> Result<()> {
-        match self.tree.unsettled()?.first() {
-            None => Ok(()),
-            Some(link) => Err(Error::new(Kind::Invalid, "link", show(&link.path))
-                .because(format!("its target {} is not in the archive", show(&link.link)))),
+        for link in self.tree.unsettled() {
+            if !self.tree.link(&link.path, &link.target)? {
+                return Err(Error::new(Kind::Invalid, "link", show(&link.path))
+                    .because(format!("its target {} is not in the archive", show(&link.target))));
+            }
         }
+        Ok(())
     }
 }
 
