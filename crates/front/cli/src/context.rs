@@ -53,6 +53,17 @@ impl Context {
         self.open(settings::read()?)
     }
 
+    /// The same for what may be told by a flag whether the blobs of layers are kept.
+    ///
+    /// # Errors
+    /// As [`Context::engine_with_settings`].
+    pub(crate) fn engine_keeping(&self, keep_blobs: Option<bool>) -> Result<Engine> {
+        self.need_root()?;
+        let mut settings = settings::read()?;
+        settings.store.keep_blobs = keep_blobs.or(settings.store.keep_blobs);
+        self.open(settings)
+    }
+
     fn open(&self, settings: Settings) -> Result<Engine> {
         self.need_root()?;
         let engine = Engine::open(Config {
@@ -63,6 +74,9 @@ impl Context {
             network: settings.network.defaults(),
         })?;
         engine.store().limit(settings.limits.limits());
+        if let Some(keep) = settings.store.keep_blobs {
+            engine.store().keep_blobs(keep);
+        }
         Ok(engine.traced(self.trace.clone()))
     }
 

@@ -23,6 +23,16 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkSettings,
     /// `[limits]`.
     pub(crate) limits: LimitSettings,
+    /// `[store]`.
+    pub(crate) store: StoreSettings,
+}
+
+/// How content is kept.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct StoreSettings {
+    /// Whether the blobs that layers came as are kept; they are if it is missing.
+    pub(crate) keep_blobs: Option<bool>,
 }
 
 /// What images may cost; the store's own limits where a key is missing.

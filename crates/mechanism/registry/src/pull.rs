@@ -229,7 +229,10 @@ impl<'a> Work<'a> {
         let start = |verb| {
             self.progress.event(&Event::Started { item: &item, verb, total: Some(layer.blob.size) });
         };
-        let outcome = match (store.has_blob(&layer.blob.digest), store.has_layer(&layer.diff_id)?) {
+        let outcome = match (
+            store.has_blob(&layer.blob.digest) || store.does_without(&layer.diff_id)?,
+            store.has_layer(&layer.diff_id)?,
+        ) {
             (true, true) => {
                 start("download");
                 "exists"

@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tare_model::image::{Descriptor, Manifest, ManifestOrIndex};
 use tare_model::{Context, Error, Kind, Reference, Result};
-use tare_store::{Event, Image, Progress, Store};
+use tare_store::{Event, Image, Lease, Progress, Store};
 
 /// Sends an image under this name, byte for byte as it is in the store: blobs that the registry lacks, then the config,
 /// then the manifest. Records the digest under which the registry has it, and returns it.
@@ -37,12 +37,26 @@ fn send(
     reference: &Reference,
     progress: &dyn Progress,
 ) -> Result<Descriptor> {
+    let lease = store.lease()?;
+    let sent = send_held(client, store, &lease, image, reference, progress);
+    // With what had to be compressed again for it.
+    let ended = store.end_lease(lease);
+    sent.and_then(|sent| ended.map(|()| sent))
+}
+
+fn send_held(
+    client: &Client,
+    store: &Store,
+    lease: &Lease,
+    image: &Image,
+    reference: &Reference,
+    progress: &dyn Progress,
+) -> Result<Descriptor> {
     if let Some(digest) = reference.digest().filter(|d| *d != image.manifest.digest) {
         return Err(Error::new(Kind::Invalid, "push to digest", digest)
             .because(format!("the image's is {}", image.manifest.digest))
             .hint("push to a tag"));
     }
-    let lease = store.lease()?;
     let blobs = image.layers.iter().map(|l| l.blob.digest);
     lease.hold(&blobs.chain([image.manifest.digest, image.id]).collect::<Vec<_>>())?;
     let bytes = store.read_blob(&image.manifest.digest, image.manifest.size)?;
@@ -53,7 +67,17 @@ fn send(
     let from = neighbour(image, reference);
     let session = Session::new(&client.http, reference, Access::Push, from.as_slice())?;
     let blobs = Blobs { client, session: &session, store, from, progress };
-    blobs.send_all(&manifest)?;
+    match blobs.send_all(&manifest) {
+        // What the registry has already need not be here.
+        Err(e) if e.kind() == Kind::NotFound && image.layers.iter().any(|l| !store.has_blob(&l.blob.digest)) => {
+            let whole = store.with_blobs(lease, image, progress)?;
+            if whole.layers == image.layers && image.layers.iter().any(|l| !store.has_blob(&l.blob.digest)) {
+                return Err(e);
+            }
+            return send_held(client, store, lease, &whole, reference, progress);
+        }
+        sent => sent?,
+    }
     let found = client.run(put_manifest(&session, &image.manifest, bytes))?;
     store.add_digest(&image.id, reference, found.digest)?;
     Ok(found)

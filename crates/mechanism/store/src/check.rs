@@ -6,7 +6,7 @@ use crate::lease::{digests_in, names};
 use crate::rows::{self, Candidates, Found, References, all_layers, found};
 use crate::sql::State as _;
 use crate::verify::mend;
-use crate::{Form, Image, Store};
+use crate::{Image, Store};
 use rusqlite::Connection;
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
@@ -101,7 +101,7 @@ impl Store {
         let without: HashSet<Digest> = images
             .iter()
             .flat_map(|i| &i.layers)
-            .filter(|l| self.is_image(&l.diff_id))
+            .filter(|l| self.has_archive(&l.diff_id))
             .map(|l| l.blob.digest)
             .collect();
         for digest in refs.blobs.iter().filter(|d| !self.has_blob(d) && !without.contains(d)) {
@@ -133,10 +133,6 @@ impl Store {
             findings.push(Finding::garbage(path.display().to_string(), "it was found damaged and set aside"));
         }
         Ok(())
-    }
-
-    fn is_image(&self, diff_id: &Digest) -> bool {
-        self.placed(diff_id).is_some_and(|p| p.form == Form::Image)
     }
 
     /// Layers that an image or a container needs and that are not there, or not to be trusted.

@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// State or files that cannot be read or changed.
-    pub(crate) fn end_lease(&self, lease: Lease) -> Result<()> {
+    pub fn end_lease(&self, lease: Lease) -> Result<()> {
         let held = lease.held()?;
         let candidates = Candidates { blobs: held.clone(), layers: held };
         let mut writer = self.writer()?;

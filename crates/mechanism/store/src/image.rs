@@ -59,7 +59,8 @@ pub struct NewImage<'a> {
     pub media_type: &'a str,
     /// The config document, byte for byte.
     pub config: &'a [u8],
-    /// Bottom first; the blobs and the unpacked layers are in the store, held by the lease.
+    /// Bottom first; the blobs and the unpacked layers are in the store, held by the lease. Of a layer that is an
+    /// image the blob may be missing.
     pub layers: &'a [ImageLayer],
     /// Names to point at it. A tag becomes a name, a digest a repository digest; both may be in one reference.
     pub names: &'a [Reference],
@@ -88,7 +89,8 @@ impl Store {
         let manifest = lease.put_blob(new.manifest)?;
         lease.put_blob(new.config)?;
         let missing = |what| Error::new(Kind::NotFound, "store image", id).because(what);
-        if let Some(layer) = new.layers.iter().find(|l| !self.has_blob(&l.blob.digest)) {
+        let there = |l: &&ImageLayer| self.has_blob(&l.blob.digest) || self.has_archive(&l.diff_id);
+        if let Some(layer) = new.layers.iter().find(|l| !there(l)) {
             return Err(missing(format!("blob {} is not in the store", layer.blob.digest)));
         }
         self.sync_layers(new.layers)?;
@@ -110,6 +112,7 @@ impl Store {
             // Here: another process may remove it at once.
             Rows::read(tx, id)
         })?;
+        self.drop_blobs(lease, new.layers)?;
         self.assemble(rows)
     }
 

@@ -36,6 +36,7 @@ mod db;
 mod definition;
 mod disk;
 mod image;
+mod kept;
 pub mod layer;
 mod layer_archive;
 mod layers;
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     choose_form: OnceLock<fn() -> Form>,
     form: OnceLock<Form>,
     limits: OnceLock<Limits>,
+    keep_blobs: OnceLock<bool>,
 }
 
 impl Store {
@@ -120,6 +122,7 @@ impl Store {
             choose_form: OnceLock::new(),
             form: OnceLock::new(),
             limits: OnceLock::new(),
+            keep_blobs: OnceLock::new(),
         })))
     }
 

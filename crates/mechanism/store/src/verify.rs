@@ -178,7 +178,7 @@ impl Verification<'_> {
         let found = self.back_if(&path, |this, path| this.look_at_blob(path, blob))?;
         let whole = match found {
             Whole::Yes => true,
-            Whole::Absent if of.is_some_and(|l| self.is_image(&l.diff_id)) => false,
+            Whole::Absent if of.is_some_and(|l| self.store.has_archive(&l.diff_id)) => false,
             Whole::Absent => {
                 self.damaged(format!("blob {}", blob.digest), "it is missing".to_owned(), |i| i.has_blob(&blob.digest));
                 false
@@ -191,10 +191,6 @@ impl Verification<'_> {
         };
         self.blobs.insert(blob.digest, whole);
         Ok(whole)
-    }
-
-    fn is_image(&self, diff_id: &Digest) -> bool {
-        self.store.placed(diff_id).is_some_and(|p| p.form == Form::Image)
     }
 
     fn look_at_blob(&mut self, path: &Path, blob: &Descriptor) -> Whole {

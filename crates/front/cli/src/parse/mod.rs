@@ -34,3 +34,8 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// The same as a flag's value.
+pub(crate) fn boolean_value(text: &str) -> Result<bool, &'static str> {
+    boolean(text).ok_or("expected true or false")
+}

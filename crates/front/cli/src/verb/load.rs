@@ -27,6 +27,10 @@ pub(crate) struct LoadArgs {
     /// Of images for several platforms, the one for this, as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    /// Whether the compressed layers are kept, for push and save; [store] keep-blobs of the configuration file if missing
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = crate::parse::boolean_value)]
+    keep_blobs: Option<bool>,
     /// Say nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -34,7 +38,7 @@ pub(crate) struct LoadArgs {
 
 pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let engine = context.engine_with_settings()?;
+    let engine = context.engine_keeping(args.keep_blobs)?;
     let reporter = Reporter::for_archives();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
     let images = match args.input.as_deref() {

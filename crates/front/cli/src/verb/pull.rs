@@ -23,6 +23,10 @@ pub(crate) struct PullArgs {
     /// Platform to choose from an index, as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    /// Whether the compressed layers are kept, for push and save; [store] keep-blobs of the configuration file if missing
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = crate::parse::boolean_value)]
+    keep_blobs: Option<bool>,
     /// Say nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -34,7 +38,7 @@ pub(crate) struct PullArgs {
 pub(super) fn main(args: PullArgs, context: &Context) -> Result<u8> {
     let reference: Reference = args.name.parse()?;
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let engine = context.engine_with_settings()?;
+    let engine = context.engine_keeping(args.keep_blobs)?;
     let client = client()?;
     let reporter = Reporter::for_transfers();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };

@@ -32,6 +32,12 @@ pub(super) fn main(args: PushArgs, context: &Context) -> Result<u8> {
     let reporter = Reporter::for_transfers();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
     let sent = tare_registry::push(&client, engine.store(), &image, &reference, progress)?;
+    if sent.digest != image.manifest.digest {
+        out::note(format_args!(
+            "tare: its layers were compressed again, so its digest there is not {}",
+            image.manifest.digest
+        ));
+    }
     out::print(format_args!("{reference}: digest: {} size: {}", sent.digest, sent.size))?;
     Ok(0)
 }

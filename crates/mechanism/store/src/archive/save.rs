@@ -60,6 +60,26 @@ impl Store {
     fn save_to(&self, to: &mut dyn Place, images: &[Saved], format: Format, progress: &dyn Progress) -> Result<()> {
         // A lease, or an image removed meanwhile would take its blobs along.
         let lease = self.lease()?;
+        let saved = self.save_held(&lease, to, images, format, progress);
+        // With what had to be compressed again for it.
+        let ended = self.end_lease(lease);
+        saved.and(ended)
+    }
+
+    fn save_held(
+        &self,
+        lease: &Lease,
+        to: &mut dyn Place,
+        images: &[Saved],
+        format: Format,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let mut whole = Vec::new();
+        for Saved { image, names } in images {
+            let image = if format == Format::Docker { image.clone() } else { self.with_blobs(lease, image, progress)? };
+            whole.push(Saved { image, names: names.clone() });
+        }
+        let images = whole.as_slice();
         let mut blobs = BTreeMap::new();
         for Saved { image, .. } in images {
             blobs.insert(image.id, image.config_raw.len() as u64);
@@ -68,7 +88,7 @@ impl Store {
         }
         lease.hold(&blobs.keys().copied().collect::<Vec<_>>())?;
         if format == Format::Docker {
-            return self.save_docker(&lease, to, images, progress);
+            return self.save_docker(lease, to, images, progress);
         }
         document(to, LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         document(to, INDEX, &to_json(&index(images))?)?;
@@ -92,6 +112,10 @@ impl Store {
                 document(to, &config_name(&image.id), &image.config_raw)?;
             }
             for layer in image.layers.iter().filter(|l| written.insert(l.diff_id)) {
+                if let Some(plain) = self.archive(&layer.diff_id)? {
+                    copy(to, &layer_name(layer), layer.diff_id, plain.len(), plain, progress)?;
+                    continue;
+                }
                 let (plain, size) = self.inflated(lease, layer)?;
                 copy(to, &layer_name(layer), layer.diff_id, size, plain, progress)?;
             }

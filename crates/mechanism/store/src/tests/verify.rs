@@ -1,6 +1,7 @@
 //! Every byte of an image is proved, in both forms.
 
 use super::{Root, assert_sound};
+use crate::archive::{Format, Import, Saved};
 use crate::layer::UnpackLimits;
 use crate::{Form, Image, ImageLayer, Lease, Silent, Store};
 use std::io::Write as _;
@@ -336,4 +337,52 @@ fn what_is_damaged_is_set_aside_and_made_again_or_comes_back() {
         assert!(blob.exists());
         assert_sound(&root.store);
     }
+}
+
+#[test]
+fn an_image_whose_layers_blobs_are_not_kept_is_whole_and_travels() {
+    let root = in_form(Form::Image);
+    let store = &root.store;
+    store.keep_blobs(false);
+    let image = made(store, &archives(&mut seed()));
+    let kept = |image: &Image| image.layers.iter().filter(|l| store.has_blob(&l.blob.digest)).count();
+    assert_eq!(kept(&image), 0);
+    assert!(store.does_without(&image.layers[0].diff_id).unwrap());
+    assert_eq!(damages(store, &image, false), [""; 0]);
+    assert_eq!(store.check(true).unwrap(), []);
+    // Under another digest, for these were compressed by somebody else; the image is the same.
+    let lease = store.lease().unwrap();
+    let whole = store.with_blobs(&lease, &image, &Silent).unwrap();
+    assert_eq!(kept(&whole), 2);
+    assert_ne!(whole.manifest.digest, image.manifest.digest);
+    assert_eq!((whole.id, whole.diff_ids()), (image.id, image.diff_ids()));
+    store.end_lease(lease).unwrap();
+    assert_eq!((kept(&whole), store.check(true).unwrap()), (0, vec![]));
+    for format in [Format::Both, Format::Oci, Format::Docker] {
+        let mut archive = Vec::new();
+        let saved = Saved { image: image.clone(), names: image.names.clone() };
+        store.save(&[saved], format, &mut archive, &Silent).unwrap();
+        assert_eq!((kept(&image), store.check(true).unwrap()), (0, vec![]), "nothing of it stays: {format:?}");
+        for other in [in_form(Form::Image), in_form(Form::Tree)] {
+            let loaded = other.store.load(&mut &archive[..], &Silent).unwrap();
+            assert_eq!((loaded[0].id, loaded[0].diff_ids()), (image.id, image.diff_ids()));
+            assert_eq!(damages(&other.store, &loaded[0], false), [""; 0]);
+        }
+    }
+    // What tare compressed itself has the same digest again.
+    let imported = store.import(&mut &archives(&mut seed())[0][..], Import::default(), &Silent).unwrap();
+    assert_eq!(kept(&imported), 0);
+    let lease = store.lease().unwrap();
+    assert_eq!(store.with_blobs(&lease, &imported, &Silent).unwrap(), imported);
+    store.end_lease(lease).unwrap();
+    assert_sound(store);
+}
+
+#[test]
+fn of_a_tree_the_blob_is_kept_whatever_is_wanted() {
+    let root = in_form(Form::Tree);
+    root.store.keep_blobs(false);
+    let image = made(&root.store, &archives(&mut seed()));
+    assert!(image.layers.iter().all(|l| root.store.has_blob(&l.blob.digest)));
+    assert!(!root.store.does_without(&image.layers[0].diff_id).unwrap());
 }
