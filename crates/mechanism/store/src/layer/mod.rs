@@ -7,7 +7,7 @@
 //!   dir/  trusted.overlay.opaque=y  hides all that is in `dir` below        tar: dir/.wh..wh..opq
 //! ```
 //!
-//! The way in ([`unpack()`]): compressed bytes -> [thread: decompress, hash] -> large buffers -> [caller's thread: tar,
+//! The way in ([`unpack()`]): compressed bytes -> [thread: decompress] -> large buffers -> [caller's thread: hash, tar,
 //! meaning (`tare_format::Change`), [`LayerSink`]]. The way out ([`diff()`]): an upper directory and the view below it ->
 //! sorted tar; see [`crate::Lease::make_layer`] and `seal` for what becomes of it. Where layers lie, and that they are whole and
 //! durable before anybody sees them, is the concern of the store around this module.
@@ -21,6 +21,7 @@ mod below;
 mod changes;
 mod compare;
 mod copy;
+mod decompress;
 mod diff;
 mod directory;
 mod extract;
@@ -34,6 +35,7 @@ mod sink;
 mod tree;
 mod tree_writer;
 mod unpack;
+mod unzstd;
 mod views;
 
 pub use below::{Below, Unmounted, look_below};

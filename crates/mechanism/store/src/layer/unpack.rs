@@ -1,22 +1,22 @@
 //! The pipeline from compressed bytes to a sink.
 
 use super::below::below_of;
+use super::decompress::{BUFFER, Decompress};
 use super::node::from_reader;
 use super::sink::{LayerSink, Tap};
 use super::{DirectorySink, Lowers};
 use rustix::fd::BorrowedFd;
 use sha2::{Digest as _, Sha256};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use tare_format::{Change, EntryKind, tar};
 use tare_model::image::Compression;
 use tare_model::{Digest, Error, Kind, Result};
 
-/// Size of the buffers handed from thread to thread: large, because each hand-over may cost a wake-up.
-const BUFFER: usize = 512 << 10;
 /// Buffers under way at once.
-const BUFFERS: usize = 8;
+const BUFFERS: usize = 4;
 
 /// How much a layer may cost, against bombs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct UnpackLimits {
     pub entries: u64,
     /// Bytes of memory for what is remembered until the layer is whole: names, attributes, directories (1 GiB).
     pub metadata: u64,
-    /// Largest window of zstd as a power of two (27: 128 MiB, what `zstd` itself accepts).
+    /// Largest window of zstd as a power of two (25: 32 MiB; those that are open at once have 40 MiB together).
     pub zstd_window_log: u32,
 }
 
@@ -43,7 +43,7 @@ impl Default for UnpackLimits {
             ratio_from: 1 << 30,
             entries: 4 << 20,
             metadata: 1 << 30,
-            zstd_window_log: 27,
+            zstd_window_log: 25,
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct Unpacked {
     pub index: Option<Digest>,
 }
 
-/// Decompresses, hashes, reads the tar and feeds `sink`, with a second thread; buffers stay below 8 MiB. `blob` is read to
+/// Decompresses, hashes, reads the tar and feeds `sink`, with a second thread; buffers stay below 4 MiB. `blob` is read to
 /// its end, and what follows the archive's end in the stream counts for the diff ID.
 ///
 /// # Errors
@@ -77,13 +77,16 @@ pub fn unpack(
     let (empty, emptied) = channel();
     std::thread::scope(|scope| {
         let producer = scope.spawn(move || produce(blob, compression, limits, &full, &emptied));
-        let mut chunks = Chunks { filled, empty, current: Filled::default(), position: 0, total: 0, tap: sink.tap() };
+        let (current, tap) = (Filled::default(), sink.tap());
+        let mut chunks = Chunks { filled, empty, current, position: 0, total: 0, hash: Sha256::new(), tap };
         let consumed = consume(&mut chunks, limits, sink);
         // The other thread stops at its next buffer if it is not done.
+        let hash = std::mem::take(&mut chunks.hash);
         drop(chunks);
         let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (size, entries) = consumed?;
-        let diff_id = produced.ok_or_else(|| Error::new(Kind::Cancelled, "unpack layer", ""))?;
+        produced.ok_or_else(|| Error::new(Kind::Cancelled, "unpack layer", ""))?;
+        let diff_id = Digest::from_bytes(hash.finalize().into());
         Ok(Unpacked { diff_id, size, entries, index: None })
     })
 }
@@ -144,132 +147,55 @@ fn consume(chunks: &mut Chunks, limits: &UnpackLimits, sink: &mut dyn LayerSink)
     Ok((size, entries))
 }
 
-/// The decompressing side: the digest of all that came out, or `None` when it failed (the error is in the channel) or the
-/// other side gave up.
+/// The decompressing side. `None` when it failed (the error is in the channel) or the other side gave up.
 fn produce(
     blob: impl Read,
     compression: Compression,
     limits: &UnpackLimits,
     full: &SyncSender<Result<Filled>>,
     emptied: &Receiver<Filled>,
-) -> Option<Digest> {
-    let mut input = BufReader::with_capacity(256 << 10, Counted { blob, read: 0, failure: None });
-    let result = match compression {
-        Compression::None => pump(input.get_mut(), |r| r, limits, full, emptied),
-        Compression::Gzip => {
-            let mut decoder = flate2::bufread::MultiGzDecoder::new(&mut input);
-            pump(&mut decoder, |d| d.get_mut().get_mut(), limits, full, emptied)
-        }
-        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut input)
-            .and_then(|mut d| d.window_log_max(limits.zstd_window_log).map(|()| d))
-            .map_err(|e| Error::io("decompress layer", "", e))
-            .and_then(|mut decoder| pump(&mut decoder, |d| d.get_mut().get_mut(), limits, full, emptied)),
-    };
-    let result = result.and_then(|digest| {
-        // What a reader hashes is whole only when it was read to its end.
-        match io::copy(&mut input, &mut io::sink()) {
-            Ok(_) => Ok(digest),
-            Err(e) => Err(from_reader("read layer", "", e)),
-        }
-    });
-    match result {
-        Ok(digest) => digest,
-        Err(e) => {
-            // Nobody to tell: the other side has failed itself.
-            let _ = full.send(Err(e));
-            None
-        }
-    }
-}
-
-/// Moves everything that `decoder` gives into the channel. `source` is the way back to the counted input.
-fn pump<D: Read, B: Read>(
-    decoder: &mut D,
-    source: impl Fn(&mut D) -> &mut Counted<B>,
-    limits: &UnpackLimits,
-    full: &SyncSender<Result<Filled>>,
-    emptied: &Receiver<Filled>,
-) -> Result<Option<Digest>> {
-    let mut hash = Sha256::new();
+) -> Option<()> {
+    let mut decoder = Decompress::new(blob, compression, limits.zstd_window_log);
     let mut out = 0u64;
     loop {
         // Allocated once, zeroed by the kernel at most.
         let mut buffer = emptied.try_recv().map_or_else(|_| vec![0; BUFFER], |empty| empty.bytes);
-        let n = match fill(decoder, &mut buffer) {
-            Ok(n) => n,
+        let next = decoder.fill(&mut buffer).and_then(|new| {
+            out += new.len() as u64;
+            check_volume(out, decoder.read(), limits).map(|()| new)
+        });
+        match next {
+            Ok(new) if new.is_empty() => return Some(()),
+            Ok(new) => full.send(Ok(Filled { bytes: buffer, new })).ok()?,
             Err(e) => {
-                return Err(match source(decoder).failure.take() {
-                    Some(failure) => failure,
-                    None => Error::new(Kind::Corrupt, "decompress layer", "").because(e),
-                });
+                // Nobody to tell: the other side has failed itself.
+                let _ = full.send(Err(e));
+                return None;
             }
-        };
-        if n == 0 {
-            return Ok(Some(Digest::from_bytes(hash.finalize().into())));
-        }
-        out += n as u64;
-        let read = source(decoder).read;
-        if out > limits.total {
-            return Err(too_much("layer-bytes", format!("more than {} bytes", limits.total)));
-        }
-        if out > limits.ratio_from && out / limits.ratio > read {
-            let why = format!("{out} bytes from {read}, more than {} for one", limits.ratio);
-            return Err(too_much("layer-ratio", why));
-        }
-        hash.update(&buffer[..n]);
-        if full.send(Ok(Filled { bytes: buffer, length: n })).is_err() {
-            return Ok(None);
         }
     }
 }
 
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+fn check_volume(out: u64, read: u64, limits: &UnpackLimits) -> Result<()> {
+    if out > limits.total {
+        return Err(too_much("layer-bytes", format!("more than {} bytes", limits.total)));
     }
-    Ok(filled)
+    if out > limits.ratio_from && out / limits.ratio > read {
+        let why = format!("{out} bytes from {read}, more than {} for one", limits.ratio);
+        return Err(too_much("layer-ratio", why));
+    }
+    Ok(())
 }
 
 fn too_much(key: &str, what: String) -> Error {
     crate::limits::beyond("unpack layer", key, &format!("it unpacks to {what}"))
 }
 
-/// The blob, with the number of bytes read from it and its failure, which a decoder would report as its own.
-struct Counted<B> {
-    blob: B,
-    read: u64,
-    failure: Option<Error>,
-}
-
-impl<B: Read> Read for Counted<B> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.blob.read(buffer) {
-            Ok(n) => {
-                self.read += n as u64;
-                Ok(n)
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
-            Err(e) => {
-                let kind = e.kind();
-                let failure = from_reader("read layer", "", e);
-                self.failure = Some(failure.clone());
-                Err(io::Error::new(kind, failure))
-            }
-        }
-    }
-}
-
 /// A buffer with what is in it. Its own length never changes, so that it is not zeroed again and again.
 #[derive(Default)]
 struct Filled {
     bytes: Vec<u8>,
-    length: usize,
+    new: Range<usize>,
 }
 
 /// The buffers of the other thread as one stream.
@@ -280,12 +206,14 @@ struct Chunks {
     position: usize,
     /// Bytes that came.
     total: u64,
+    /// Of all of them.
+    hash: Sha256,
     tap: Option<Tap>,
 }
 
 impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.current.length {
+        if self.position == self.current.new.end {
             let done = std::mem::take(&mut self.current);
             if !done.bytes.is_empty() {
                 // The other thread may be finished and take no more.
@@ -294,22 +222,26 @@ impl BufRead for Chunks {
             self.position = 0;
             match self.filled.recv() {
                 Ok(Ok(buffer)) => {
+                    let new = &buffer.bytes[buffer.new.clone()];
+                    self.hash.update(new);
                     if let Some(tap) = &mut self.tap {
-                        tap.file.write_all_at(&buffer.bytes[..buffer.length], tap.at)?;
-                        tap.at += buffer.length as u64;
+                        let written = tap.file.write_all_at(new, tap.at);
+                        written.map_err(|e| io::Error::other(Error::io("write", "layer image", e)))?;
+                        tap.at += new.len() as u64;
                     }
-                    self.total += buffer.length as u64;
+                    self.total += new.len() as u64;
+                    self.position = buffer.new.start;
                     self.current = buffer;
                 }
                 Ok(Err(e)) => return Err(io::Error::other(e)),
                 Err(_) => {}
             }
         }
-        Ok(&self.current.bytes[self.position..self.current.length])
+        Ok(&self.current.bytes[self.position..self.current.new.end])
     }
 
     fn consume(&mut self, n: usize) {
-        self.position = (self.position + n).min(self.current.length);
+        self.position = (self.position + n).min(self.current.new.end);
     }
 }
 
