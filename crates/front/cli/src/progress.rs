@@ -1,11 +1,70 @@
-//! How far a pull, push, load or save is: a line for each layer on a terminal, plain lines elsewhere.
+//! How far a pull, push, load or save is: a line for each layer on a terminal, plain lines or JSON elsewhere.
 
+use clap::{Args, ValueEnum};
+use serde::Serialize;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tare_model::size;
 use tare_store::{Event, Progress};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shown {
+    /// Bars on a terminal; plain lines elsewhere, for archives nothing
+    Auto,
+    /// Bars
+    Tty,
+    /// One line when a layer is finished
+    Plain,
+    /// A line of JSON for each event
+    Json,
+    /// Nothing
+    Quiet,
+}
+
+/// The flags of verbs that move layers.
+#[derive(Debug, Args)]
+pub(crate) struct ProgressArgs {
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value = "auto", hide_possible_values = true)]
+    #[arg(help = "Show progress on standard error as auto, tty, plain, json or quiet")]
+    progress: Shown,
+    /// Say nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl ProgressArgs {
+    /// Whether the user wants to be told nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet || self.progress == Shown::Quiet
+    }
+
+    /// For what `auto` is elsewhere than on a terminal.
+    fn reporter(&self, elsewhere: Style) -> Reporter {
+        Reporter::new(match self.progress {
+            _ if self.is_quiet() => Style::Quiet,
+            Shown::Auto if on_terminal() => Style::Terminal,
+            Shown::Auto => elsewhere,
+            Shown::Tty => Style::Terminal,
+            Shown::Plain => Style::Plain,
+            Shown::Json => Style::Json,
+            Shown::Quiet => Style::Quiet,
+        })
+    }
+
+    /// For pull and push.
+    pub(crate) fn for_transfers(&self) -> Reporter {
+        self.reporter(Style::Plain)
+    }
+
+    /// For load: only a terminal is told unasked.
+    pub(crate) fn for_archives(&self) -> Reporter {
+        self.reporter(Style::Quiet)
+    }
+}
 
 /// Prints progress on standard error.
 #[derive(Debug)]
@@ -20,8 +79,25 @@ enum Style {
     Terminal,
     /// One line when an item is finished.
     Plain,
+    /// One object for each event, those of one item's bytes not more often than lines are drawn.
+    Json,
     /// Nothing.
     Quiet,
+}
+
+/// An event as JSON: where an item is.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    item: &'a str,
+    /// What is done with it.
+    status: &'a str,
+    /// Bytes moved.
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    /// How it ended; absent before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'a str>,
 }
 
 #[derive(Debug, Default)]
@@ -39,18 +115,15 @@ struct Item {
     total: Option<u64>,
     done: u64,
     outcome: Option<&'static str>,
+    begun: Instant,
+    told: Option<Instant>,
 }
 
 /// Often enough to look alive, seldom enough to cost nothing.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Reporter {
-    /// For pull and push.
-    pub(crate) fn for_transfers() -> Reporter {
-        Reporter::new(if on_terminal() { Style::Terminal } else { Style::Plain })
-    }
-
-    /// For load, save and import: only a terminal is told.
+    /// For what has no flag for it: only a terminal is told.
     pub(crate) fn for_archives() -> Reporter {
         Reporter::new(if on_terminal() { Style::Terminal } else { Style::Quiet })
     }
@@ -85,6 +158,11 @@ impl Progress for Reporter {
                     show(&format!("{line}\n"));
                 }
             }
+            Style::Json => {
+                if let Some(line) = state.json(event) {
+                    show(&format!("{line}\n"));
+                }
+            }
             Style::Quiet => {}
         }
     }
@@ -95,7 +173,7 @@ impl State {
     fn note(&mut self, event: &Event<'_>) -> Option<String> {
         match *event {
             Event::Started { item, verb, total } => {
-                let fresh = Item { name: item.to_owned(), verb, total, done: 0, outcome: None };
+                let fresh = Item::new(item, verb, total);
                 match self.items.iter_mut().find(|i| i.name == item) {
                     Some(known) => *known = fresh,
                     None => self.items.push(fresh),
@@ -110,13 +188,26 @@ impl State {
             }
             Event::Finished { item, outcome } => {
                 if !self.items.iter().any(|i| i.name == item) {
-                    self.items.push(Item { name: item.to_owned(), verb: "", total: None, done: 0, outcome: None });
+                    self.items.push(Item::new(item, "", None));
                 }
                 let known = self.items.iter_mut().find(|i| i.name == item)?;
                 known.outcome = Some(outcome);
                 Some(known.line(80))
             }
         }
+    }
+
+    /// The line for an event that was noted.
+    fn json(&mut self, event: &Event<'_>) -> Option<String> {
+        let (Event::Started { item, .. } | Event::Advanced { item, .. } | Event::Finished { item, .. }) = *event;
+        let item = self.items.iter_mut().find(|i| i.name == item)?;
+        let early = item.told.is_some_and(|t| t.elapsed() < PAUSE);
+        if matches!(event, Event::Advanced { .. }) && early {
+            return None;
+        }
+        item.told = Some(Instant::now());
+        let Item { name, verb: status, done: bytes, total, outcome, .. } = &*item;
+        serde_json::to_string(&Line { item: name, status, bytes: *bytes, total: *total, outcome: *outcome }).ok()
     }
 
     /// The text that draws all lines over the earlier ones.
@@ -131,15 +222,32 @@ impl State {
 }
 
 impl Item {
+    fn new(name: &str, verb: &'static str, total: Option<u64>) -> Item {
+        Item { name: name.to_owned(), verb, total, done: 0, outcome: None, begun: Instant::now(), told: None }
+    }
+
+    /// Bytes per second, and the seconds that the rest takes at that rate; nothing before there is anything to go by.
+    fn pace(&self, total: u64) -> String {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        if self.done == 0 || seconds < 0.5 {
+            return String::new();
+        }
+        let rate = self.done as f64 / seconds;
+        let left = (total.saturating_sub(self.done) as f64 / rate).ceil();
+        format!(" {}/s {left:.0}s left", size::decimal(rate as u64))
+    }
+
     fn line(&self, columns: usize) -> String {
         let name = crate::listing::shorten(&self.name, 24);
         let text = match (self.outcome, self.total) {
             (Some(outcome), _) if self.verb.is_empty() => format!("{name}: {outcome}"),
             (Some(outcome), _) => format!("{name}: {} {outcome}", self.verb),
+            (None, _) if self.verb == "waiting" => format!("{name}: waiting for another pull of it"),
             (None, Some(total)) if total > 0 => {
                 let share = (self.done.min(total) as f64 / total as f64 * 20.0) as usize;
                 let bar = format!("{}{}", "=".repeat(share), " ".repeat(20 - share.min(20)));
-                format!("{name}: {} [{bar}] {}/{}", self.verb, size::decimal(self.done), size::decimal(total))
+                let (done, all) = (size::decimal(self.done), size::decimal(total));
+                format!("{name}: {} [{bar}] {done}/{all}{}", self.verb, self.pace(total))
             }
             (None, _) => format!("{name}: {} {}", self.verb, size::decimal(self.done)),
         };
@@ -166,5 +274,30 @@ mod tests {
         assert_eq!(s.note(&Event::Finished { item: "abc", outcome: "done" }).unwrap(), "abc: download done");
         assert!(s.redraw(80).starts_with("\x1b[1A\r\x1b[Kabc: download done"));
         assert_eq!(s.note(&Event::Finished { item: "new", outcome: "exists" }).unwrap(), "new: exists");
+    }
+
+    #[test]
+    fn lines_of_json_say_where_an_item_is() {
+        let mut s = State::default();
+        let mut tell = |event: Event<'_>| {
+            s.note(&event);
+            s.json(&event)
+        };
+        let started = tell(Event::Started { item: "abc", verb: "download", total: Some(2000) });
+        assert_eq!(started.unwrap(), r#"{"item":"abc","status":"download","bytes":0,"total":2000}"#);
+        // Bytes are told now and then only, the end always.
+        tell(Event::Advanced { item: "abc", bytes: 2000 });
+        let ended = tell(Event::Finished { item: "abc", outcome: "done" });
+        assert_eq!(ended.unwrap(), r#"{"item":"abc","status":"download","bytes":2000,"total":2000,"outcome":"done"}"#);
+    }
+
+    #[test]
+    fn a_rate_is_told_with_the_time_that_is_left() {
+        let mut item = Item::new("abc", "download", Some(10_000));
+        assert_eq!(item.pace(10_000), "");
+        item.done = 4000;
+        item.begun = Instant::now() - Duration::from_secs(4000);
+        let pace = item.pace(10_000);
+        assert!(pace.starts_with(" ") && pace.contains("/s 6") && pace.ends_with("s left"), "{pace}");
     }
 }

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use tare_model::image::Descriptor;
 use tare_model::{Error, Kind, Result};
 
-/// Hands the blob's bytes to `sink`, in order and each once. They are not verified: whoever stores them does that.
+/// Hands the blob's bytes from `from` on to `sink`, in order and each once. They are not verified: whoever stores them does that.
 ///
 /// # Errors
 /// `Kind::Corrupt` if the registry's blob has another length; `Kind::Unavailable` if it breaks off again and again;
@@ -16,10 +16,14 @@ use tare_model::{Error, Kind, Result};
 pub(crate) async fn download(
     session: &Session<'_>,
     blob: &Descriptor,
+    from: u64,
     sink: &mut dyn FnMut(Bytes) -> Result<()>,
 ) -> Result<()> {
     let retry = session.http.options.retry;
-    let mut transfer = Transfer { session, blob, done: 0 };
+    if from > 0 && from == blob.size {
+        return Ok(());
+    }
+    let mut transfer = Transfer { session, blob, done: from };
     let mut failed = 0;
     loop {
         let before = transfer.done;
@@ -29,7 +33,7 @@ pub(crate) async fn download(
         };
         failed = if transfer.done > before { 1 } else { failed + 1 };
         // A registry that was there a moment ago may come back; one that never was does not.
-        let again = trouble.lost || (transfer.done > 0 && trouble.error.kind() == Kind::Unavailable);
+        let again = trouble.lost || (transfer.done > from && trouble.error.kind() == Kind::Unavailable);
         if !again || failed >= retry.attempts {
             return Err(trouble.error);
         }
@@ -40,7 +44,7 @@ pub(crate) async fn download(
 struct Transfer<'a> {
     session: &'a Session<'a>,
     blob: &'a Descriptor,
-    /// Bytes handed to the sink.
+    /// Bytes that are here.
     done: u64,
 }
 

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! pull:  registry ══> [tokio worker: TCP, TLS, HTTP] ─frames─> [a thread per layer: hash, write the blob]
-//!                                                                    │ batches of 512 KiB
-//!                                                              [decompress, hash] ─> [tar, files]   (tare_store::layer)
+//!                                                                    │ batches of 256 KiB
+//!                                                              [decompress] ─> [hash, tar, files]   (tare_store::layer)
 //! push:  [a thread per blob: read] ─chunks─> [tokio worker] ══> registry
 //! ```
 //!
@@ -24,6 +24,7 @@ mod dns;
 mod download;
 mod failure;
 mod http;
+mod layers;
 mod manifest;
 mod options;
 mod pipe;

@@ -23,7 +23,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Limit for a silence in the middle of an exchange.
     pub idle_timeout: Duration,
-    /// How many blobs travel at once.
+    /// How many blobs travel, and layers are unpacked, at once: one more than there are processors, but at most four, so that all
+    /// buffers and windows of a pull stay below 64 MiB.
     pub parallel: usize,
     /// Proxies; loopback is always reached directly.
     pub proxies: Proxies,
@@ -59,7 +60,7 @@ impl Default for Options {
             retry: Retry::default(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
-            parallel: 3,
+            parallel: std::thread::available_parallelism().map_or(2, |n| n.get() + 1).min(4),
             proxies: Proxies::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             hosts: PathBuf::from("/etc/hosts"),

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// A batch is handed over once it holds this much: a wake-up per network read is what makes other engines slow.
-const BATCH: usize = 512 << 10;
-/// Batches under way: enough to even out both sides' stalls, 2 MiB per layer.
+const BATCH: usize = 256 << 10;
+/// Batches under way: enough to even out both sides' stalls, 1 MiB per layer.
 const DEPTH: usize = 4;
 
 enum Message {

@@ -47,8 +47,35 @@ pub struct BlobWriter {
 impl BlobWriter {
     pub(crate) fn new(lease: &Lease) -> Result<Self> {
         let path = lease.fresh_path("b");
-        let file = File::create_new(&path).during("create", path.display())?;
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.during("create", path.display())?;
         Ok(BlobWriter { lease: lease.clone(), path, file, hash: Hasher::default() })
+    }
+
+    /// A blob in a file of its own, which may hold the beginning of it already; more than `size` bytes are no beginning.
+    pub(crate) fn go_on(lease: &Lease, path: PathBuf, size: u64) -> Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.during("create", path.display())?;
+        if file.metadata().during("look at", path.display())?.len() > size {
+            file.set_len(0).during("empty", path.display())?;
+        }
+        Ok(BlobWriter { lease: lease.clone(), path, file, hash: Hasher::default() })
+    }
+
+    /// Reads what the file held already, as if it were written now, and hands it on. To be asked before anything is written.
+    ///
+    /// # Errors
+    /// System calls that fail; what `each` gives.
+    pub fn replay(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let n = self.file.read(&mut buffer).during("read", self.path.display())?;
+            if n == 0 {
+                return Ok(());
+            }
+            self.hash.write_all(&buffer[..n]).during("hash", self.path.display())?;
+            each(&buffer[..n])?;
+        }
     }
 
     /// How many bytes have been written so far.

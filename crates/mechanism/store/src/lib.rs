@@ -14,6 +14,7 @@
 //!     b<n> l<n>/               blobs and layers being written
 //!     gone<n>                  what is being removed: renamed out of its place first
 //!     holds/<hex>              blobs and layers that must not be collected meanwhile
+//!   tmp/fetch-<hex>/         a blob on its way here, locked by the one who fetches it: see `fetch`
 //! ```
 //!
 //! Invariants. Nothing is visible before it is whole: it is written aside, verified, synced, then renamed; rows come
@@ -35,6 +36,7 @@ mod container;
 mod db;
 mod definition;
 mod disk;
+mod fetch;
 mod image;
 mod kept;
 pub mod layer;
@@ -67,6 +69,7 @@ pub use check::Finding;
 pub use collect::Collected;
 pub use container::{NewContainer, Reserved};
 pub use db::Durability;
+pub use fetch::{Fetch, Turn};
 pub use image::{Image, ImageLayer, NewImage};
 pub use layer_archive::Archive;
 pub use layers::{Form, LayerDraft, Placed};

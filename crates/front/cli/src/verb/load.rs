@@ -1,14 +1,14 @@
 use super::Build;
 use crate::context::Context;
 use crate::out::Out;
-use crate::progress::Reporter;
+use crate::progress::ProgressArgs;
 use clap::Args;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use tare_model::image::Platform;
 use tare_model::{Context as _, Error, Kind, Result};
-use tare_store::{Image, Progress, Silent, Store};
+use tare_store::{Image, Progress, Store};
 
 pub(super) const ARGS: Build = <LoadArgs as Args>::augment_args;
 
@@ -31,16 +31,14 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = crate::parse::boolean_value)]
     keep_blobs: Option<bool>,
-    /// Say nothing on the way
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
 }
 
 pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     let engine = context.engine_keeping(args.keep_blobs)?;
-    let reporter = Reporter::for_archives();
-    let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
+    let progress = &args.progress.for_archives();
     let images = match args.input.as_deref() {
         Some(path) => from_path(engine.store(), path, platform.as_ref(), progress)?,
         None => {

@@ -1,13 +1,12 @@
 use super::Build;
 use crate::context::Context;
-use crate::progress::Reporter;
+use crate::progress::ProgressArgs;
 use crate::{environment, out};
 use clap::Args;
 use std::path::PathBuf;
 use tare_model::image::Platform;
 use tare_model::{Reference, Result};
 use tare_registry::{Client, Credentials, Options, Proxies, PullOptions};
-use tare_store::{Progress, Silent};
 
 pub(super) const ARGS: Build = <PullArgs as Args>::augment_args;
 
@@ -27,9 +26,8 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = crate::parse::boolean_value)]
     keep_blobs: Option<bool>,
-    /// Say nothing on the way
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Name of the image
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,
@@ -40,11 +38,10 @@ pub(super) fn main(args: PullArgs, context: &Context) -> Result<u8> {
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
     let engine = context.engine_keeping(args.keep_blobs)?;
     let client = client()?;
-    let reporter = Reporter::for_transfers();
-    let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
+    let progress = &args.progress.for_transfers();
     let options = PullOptions { platform, ..PullOptions::default() };
     let image = tare_registry::pull(&client, engine.store(), &reference, &options, progress)?;
-    if !args.quiet {
+    if !args.progress.is_quiet() {
         out::note(format_args!("Digest: {}", image.manifest.digest));
     }
     out::print(&reference)?;

@@ -2,10 +2,9 @@ use super::Build;
 use super::pull::client;
 use crate::context::Context;
 use crate::out;
-use crate::progress::Reporter;
+use crate::progress::ProgressArgs;
 use clap::Args;
 use tare_model::{Reference, Result};
-use tare_store::{Progress, Silent};
 
 pub(super) const ARGS: Build = <PushArgs as Args>::augment_args;
 
@@ -16,9 +15,8 @@ pub(super) const ARGS: Build = <PushArgs as Args>::augment_args;
 #[command(after_help = "Examples:
   tare tag app 127.0.0.1:5000/team/app:2 && tare push 127.0.0.1:5000/team/app:2")]
 pub(crate) struct PushArgs {
-    /// Say nothing on the way
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Name of the image
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
@@ -29,8 +27,7 @@ pub(super) fn main(args: PushArgs, context: &Context) -> Result<u8> {
     let engine = context.engine()?;
     let image = engine.store().image(&args.name)?;
     let client = client()?;
-    let reporter = Reporter::for_transfers();
-    let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
+    let progress = &args.progress.for_transfers();
     let sent = tare_registry::push(&client, engine.store(), &image, &reference, progress)?;
     if sent.digest != image.manifest.digest {
         out::note(format_args!(

@@ -148,7 +148,7 @@ fn a_redirect_takes_no_credentials_along() {
         got.extend_from_slice(&data);
         Ok(())
     };
-    client.run(download(&session, &blob, &mut take)).unwrap();
+    client.run(download(&session, &blob, 0, &mut take)).unwrap();
     assert_eq!(got, content);
     assert_eq!(storage.seen()[0].header("authorization"), None);
     // Within the registry the redirect keeps them.

@@ -23,7 +23,7 @@ fn fetch(script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> (Res
         got.extend_from_slice(&data);
         Ok(())
     };
-    let result = client.run(download(&session, &blob, &mut take));
+    let result = client.run(download(&session, &blob, 0, &mut take));
     (result.map(|()| got), fake.seen())
 }
 
@@ -101,6 +101,6 @@ fn the_receiver_can_end_it() {
     let (client, reference) = (client(), fake.reference("x"));
     let session = Session::new(&client.http, &reference, Access::Pull, &[]).unwrap();
     let full = tare_model::Error::new(Kind::Exhausted, "write", "disk");
-    let e = client.run(download(&session, &blob, &mut |_| Err(full.clone()))).unwrap_err();
+    let e = client.run(download(&session, &blob, 0, &mut |_| Err(full.clone()))).unwrap_err();
     assert_eq!((e, fake.seen().len()), (full, 1));
 }
