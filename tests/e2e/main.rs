@@ -1,6 +1,7 @@
 //! End-to-end tests, by feature: each runs the binary on a root of its own.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod archive_forms;
 mod archives;
 mod changes;
 mod cli;
@@ -12,6 +13,7 @@ mod failures;
 mod faults;
 mod flags;
 mod formats;
+mod image_views;
 mod images;
 mod isolation;
 mod life;
@@ -24,6 +26,7 @@ mod observe;
 mod portability;
 mod registry;
 mod regressions;
+mod reproducible;
 mod rootfs;
 mod scale;
 mod signals;
