@@ -130,6 +130,8 @@ fn a_platform_is_asked_for_and_kept() {
     fresh.ok(&["load", "-q", "--platform", "linux/arm64", "-i", &file]);
     assert_eq!(fresh.inspect("foreign")["Id"], image["Id"]);
     assert!(host.fails(&["import", "--platform", "arm64", &archive, "x"], 1).contains("OS/ARCH"));
+    assert!(fresh.fails(&["rmi", "--platform", "linux/amd64", "foreign"], 1).contains("for linux/arm64/v8 only"));
+    fresh.ok(&["rmi", "--platform", "linux/arm64", "foreign"]);
 }
 
 #[test]

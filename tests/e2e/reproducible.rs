@@ -59,7 +59,7 @@ fn a_root_filesystem_is_the_same_image_however_it_was_packed() {
     ]);
     assert_eq!(links, "2\n2\nyx");
     // What is exported is sorted, and comes back as it went.
-    host.ok(&["create", "--name", "box", "sorted"]);
+    host.ok(&["create", "--name", "box", "sorted", "sh"]);
     let one = at_epoch(&host, &["export", "box"]).bytes;
     assert!(one == at_epoch(&host, &["export", "box"]).bytes);
     let listing = host.scratch("export.tar");
