@@ -93,7 +93,7 @@ pub struct Reader<R> {
     root: u64,
     inodes: u64,
     size: u64,
-    count: u64,
+    files: u64,
     archive: u64,
 }
 
@@ -144,7 +144,7 @@ impl<R: ReadAt> Reader<R> {
         {
             return Err(corrupt("its archive is longer than there is room"));
         }
-        Ok(Reader { source, root: u64::from(f.u16(14)), inodes, size, count: f.u64(16), archive })
+        Ok(Reader { source, root: u64::from(f.u16(14)), inodes, size, files: f.u64(16), archive })
     }
 
     /// Bytes of the archive, which begins at [`ARCHIVE`].
@@ -158,8 +158,8 @@ impl<R: ReadAt> Reader<R> {
     }
 
     /// Number of inodes.
-    pub fn inodes(&self) -> u64 {
-        self.count
+    pub fn files(&self) -> u64 {
+        self.files
     }
 
     /// The root directory.

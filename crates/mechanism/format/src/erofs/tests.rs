@@ -74,3 +74,41 @@ fn an_image_is_read_back_as_it_was_meant() {
     Reader::new(image.as_slice()).unwrap().into_content(there).read_to_end(&mut content).unwrap();
     assert_eq!(content, b"content");
 }
+
+/// Run by hand, in a release build: memory and time for a million entries.
+#[test]
+#[ignore = "a measurement"]
+fn measure_a_million_entries() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    };
+    for count in [62_000u64, 1_000_000] {
+        let before = resident();
+        let begun = std::time::Instant::now();
+        let (mut tree, mut names) = (Tree::default(), 0);
+        for n in 0..count {
+            let mut entry =
+                Entry::new(format!("usr/share/pack-{}/dir{}/file-{n}.py", n / 400, n / 20), EntryKind::File);
+            names += format!("file-{n}.py").len() as u64;
+            entry.size = 7000;
+            tree.put(Change::Put(entry), Data::Whole(ARCHIVE + n * 7680)).unwrap();
+        }
+        let (put, full) = (begun.elapsed(), resident());
+        let begun = std::time::Instant::now();
+        let image = Image::plan(&tree, count * 7680, 0).unwrap();
+        let planned = begun.elapsed();
+        image.write(&mut std::io::sink()).unwrap();
+        let (written, peak) = (begun.elapsed(), resident());
+        println!(
+            "{count} entries: put {put:?}, plan {planned:?}, plan and write {written:?}, index {} bytes; {} and at its peak {} bytes an \
+             entry, names of {} bytes, weight {}",
+            image.size() - image.index_at(),
+            (full - before) / count,
+            (peak - before) / count,
+            names / count,
+            tree.weight() / count,
+        );
+    }
+}

@@ -131,7 +131,7 @@ fn directories_of_all_sizes_are_shown_alike() {
     }
     // Just as many as fit behind the inode and into a block, one less, one more.
     for bytes in [440, 441, 442, 443, 444, 445, 470, 471, 472, 473, 474, 475, 476, 500] {
-        let size = (bytes / 2 - 12) as usize;
+        let size = bytes / 2 - 12;
         entries.push((file(&format!("exact-{bytes}/{}", "a".repeat(size.min(255)))), b""));
         entries.push((file(&format!("exact-{bytes}/{}", "b".repeat((size + bytes % 2).min(255)))), b""));
     }
