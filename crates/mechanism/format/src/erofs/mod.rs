@@ -1,12 +1,13 @@
 //! EROFS images of layers: an index over the layer's own tar archive.
 //!
 //! ```text
-//! byte 0        4096                      4096 + length of the tar, on a block         end
-//! | superblock | the tar, as it came      | copies | inodes, names, directories |
+//! byte 0           1024         4096                 4096 + length of the tar, on a block         end
+//! | length of tar | superblock | the tar, as it came | copies | inodes, names, directories |
 //! ```
 //!
-//! The data of a file is where the archive has it: nothing is copied or moved. What cannot be addressed in whole blocks
-//! (the pieces of some sparse files, content copied from a layer below) stands behind the archive. So a layer's image is written
+//! The data of a file is where the archive has it: nothing is copied or moved. What cannot be addressed in whole blocks (the pieces
+//! of some sparse files), would need too many addresses (small pieces far from one another), or is the content of a layer below (for
+//! hard links into it) stands behind the archive. So a layer's image is written
 //! in one pass, in the order of the stream; the archive can be given out again byte by byte; and the digest of the first part is
 //! the diff ID.
 //!
