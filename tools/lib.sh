@@ -54,3 +54,24 @@ debootstrap_into() {
   fi
   rm -f "$log"
 }
+
+# private_apt SUITE COMMAND...: apt against one suite of this machine's mirror, with lists and cache of its own, so that the
+# host's apt neither sees nor needs it.
+private_apt() {
+  local suite=$1 dir=$TARE_CACHE/apt/$1
+  shift
+  "$1" -q -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" -o Dir::State::status="$dir/status" \
+    -o APT::Architecture=amd64 -o APT::Sandbox::User=root -o APT::Update::Post-Invoke-Success::= \
+    -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "${@:2}"
+}
+
+# read_suite SUITE: its package lists, for private_apt.
+read_suite() {
+  local apt=$TARE_CACHE/apt/$1
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+  : >"$apt/status"
+  printf 'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+    "$(debian_mirror)" "$1" >"$apt/sources.list"
+  private_apt "$1" apt-get update >/dev/null || die "cannot read the package lists of $1"
+}

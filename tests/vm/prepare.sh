@@ -23,17 +23,6 @@ VM_MASKED=(apparmor.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-back
   ufw.service firewalld.service
   serial-getty@ttyS0.service systemd-hwdb-update.service nftables.service user@0.service docker-registry.service apache-htcacheclean.service)
 
-# apt SUITE COMMAND...: apt against one suite of this machine's mirror, with lists and cache of its own, so that the
-# host's apt neither sees nor needs it.
-private_apt() {
-  local suite=$1 dir=$TARE_CACHE/apt/$1
-  shift
-  "$1" -q -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-    -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" -o Dir::State::status="$dir/status" \
-    -o APT::Architecture=amd64 -o APT::Sandbox::User=root -o APT::Update::Post-Invoke-Success::= \
-    -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "${@:2}"
-}
-
 kernel_suite() {
   case $1 in
   oldest) echo "$TARE_SUITE" ;;
@@ -71,16 +60,11 @@ MAGIC
 }
 
 make_kernel() {
-  local which=$1 suite dir=$VM_CACHE/kernel-$1 apt work packages image release modules
+  local which=$1 suite dir=$VM_CACHE/kernel-$1 work packages image release modules
   [ ! -e "$dir/release" ] || return 0
   suite=$(kernel_suite "$which")
   say "vm: fetching the $which kernel ($suite)"
-  apt=$TARE_CACHE/apt/$suite
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  : >"$apt/status"
-  printf 'deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-    "$(debian_mirror)" "$suite" >"$apt/sources.list"
-  private_apt "$suite" apt-get update >/dev/null || die "cannot read the package lists of $suite"
+  read_suite "$suite"
   packages=$(kernel_packages "$suite" linux-image-cloud-amd64 | sort -u)
   [ -n "$packages" ] || die "$suite has no cloud kernel"
 

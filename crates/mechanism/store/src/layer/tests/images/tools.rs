@@ -1,25 +1,31 @@
 //! What the format's own tools say of our images, and that equal archives make equal ones.
 
 use super::*;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The trees of newer programs that `benches/peers/install` makes.
-const PEERS: &str = "/var/cache/tare-bench/sid";
+/// Where `tools/setup test` puts newer erofs-utils and their libraries; `TARE_CACHE` may name another parent.
+fn newer() -> PathBuf {
+    let cache = std::env::var_os("TARE_CACHE").map_or_else(|| PathBuf::from("/var/cache/tare-tests"), PathBuf::from);
+    cache.join("erofs-utils")
+}
 
 /// Runs a tool of erofs-utils that knows blocks of 512 bytes: 1.6 and later. Debian 12 has 1.5, which knows only pages and says
-/// so; then the one of the peers that are measured against is taken, if it is there.
+/// so; then the newer one is taken, if it is there.
 fn tool(name: &str, arguments: &[&str], image: &Path) -> Option<Output> {
     #[expect(clippy::disallowed_methods, reason = "the test compares with another program")]
-    let run = |program: &str, before: &[&str]| {
+    let run = |program: &Path, before: &[&OsStr]| {
         let out = Command::new(program).args(before).args(arguments).arg(image).output().ok()?;
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         (!text.contains("blksize 512 isn't supported")).then_some(out)
     };
-    let libraries = format!("{PEERS}/usr/lib/x86_64-linux-gnu");
-    let newer = format!("{PEERS}/usr/bin/{name}");
-    run(name, &[]).or_else(|| {
-        Path::new(&newer).exists().then_some(())?;
-        run(&format!("{PEERS}/lib64/ld-linux-x86-64.so.2"), &["--library-path", &libraries, &newer])
+    let tree = newer();
+    let (program, libraries) = (tree.join("usr/bin").join(name), tree.join("usr/lib/x86_64-linux-gnu"));
+    run(Path::new(name), &[]).or_else(|| {
+        program.exists().then_some(())?;
+        let before = [OsStr::new("--library-path"), libraries.as_os_str(), program.as_os_str()];
+        run(&libraries.join("ld-linux-x86-64.so.2"), &before)
     })
 }
 
@@ -29,7 +35,7 @@ fn fsck_and_dump_find_nothing_wrong() {
     both.check(&varied::everything());
     let image = both.image();
     let Some(checked) = tool("fsck.erofs", &["-d9"], &image) else {
-        println!("SKIP: no fsck.erofs that knows blocks of 512 bytes (erofs-utils 1.6; `make bench` brings one)");
+        println!("SKIP: no fsck.erofs that knows blocks of 512 bytes (erofs-utils 1.6; `tools/setup test` brings one)");
         return;
     };
     let said = [checked.stdout.as_slice(), &checked.stderr].concat();
