@@ -18,6 +18,11 @@ fn a_container_taken_apart() {
 }
 
 #[test]
+fn disk_space() {
+    document("docs/guide/disk-space.md");
+}
+
+#[test]
 fn networking() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     tare_tests::docs::check_on_a_lan(&root.join("docs/guide/networking.md"));

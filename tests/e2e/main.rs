@@ -30,6 +30,7 @@ mod reproducible;
 mod rootfs;
 mod scale;
 mod signals;
+mod space;
 mod terminal;
 mod tracing;
 mod userns;

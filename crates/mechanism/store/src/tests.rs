@@ -15,6 +15,7 @@ mod concurrent;
 mod images;
 mod killed;
 mod networks;
+mod property;
 mod repair;
 mod state;
 mod verify;
