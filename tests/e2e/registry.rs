@@ -402,3 +402,27 @@ fn skopeo_pulls_what_tare_pushes() {
     let manifest = std::fs::read(format!("{copy}/manifest.json")).unwrap();
     assert_eq!(host.inspect(&name)["Descriptor"]["digest"], sha256(&manifest));
 }
+
+#[test]
+fn progress_is_shown_as_it_is_asked_for() {
+    let (host, registry) = (Host::new(), Registry::start());
+    let name = pushed(&host, &registry, "team/app:1");
+    let pull = |how: &[&str]| {
+        let out = Host::new().run(&[&["pull"], how, &[name.as_str()]].concat());
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        assert_eq!(out.stdout.trim_end(), name);
+        out.stderr
+    };
+    let said = pull(&["--progress", "json"]);
+    let events: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let (first, last) = (events.first().unwrap(), events.last().unwrap());
+    assert_eq!((&first["status"], &first["bytes"]), (&json!("download"), &json!(0)), "{said}");
+    assert_eq!((&last["outcome"], &last["bytes"]), (&json!("done"), &first["total"]), "{said}");
+    let said = pull(&["--progress=plain"]);
+    assert!(said.contains(": download done\n") && !said.contains('\x1b'), "{said}");
+    let said = pull(&["--progress=tty"]);
+    assert!(said.contains("\x1b[K") && said.contains(": download done"), "{said}");
+    assert_eq!(pull(&["--progress=quiet"]), "");
+    let e = Host::new().run(&["pull", "--progress=loud", &name]);
+    assert!(e.code != 0 && e.stderr.contains("loud"), "{}", e.stderr);
+}

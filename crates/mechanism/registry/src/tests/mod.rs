@@ -7,6 +7,7 @@ mod images;
 mod login;
 mod protocol;
 mod real;
+mod shared;
 mod transfer;
 
 use crate::{Client, Options, Retry};
