@@ -18,6 +18,7 @@ pub struct Host {
     dir: TempDir,
     names: Names,
     binary: PathBuf,
+    variables: Vec<(String, String)>,
 }
 
 impl Host {
@@ -31,7 +32,35 @@ impl Host {
         let base = base.canonicalize().unwrap();
         let dir = tempfile::Builder::new().prefix("tare-e2e-").tempdir_in(base).unwrap();
         let names = Names::of(&dir.path().join("root"), &dir.path().join("run"));
-        Host { dir, names, binary: binary() }
+        Host { dir, names, binary: binary(), variables: Vec::new() }
+    }
+
+    /// One whose root lies elsewhere, and may be there already; `boot` is the boot that the binary believes to be in, if it is not
+    /// this one.
+    ///
+    /// # Panics
+    /// If its directories cannot be made.
+    pub fn at(root: &Path, boot: Option<&str>) -> Host {
+        let mut host = Host::new();
+        host.names = Names::of(root, &host.dir.path().join("run"));
+        if let Some(boot) = boot {
+            std::fs::write(host.scratch("boot_id"), format!("{boot}\n")).unwrap();
+            let wrapper = host.scratch("tare");
+            let script = format!(
+                "#!/bin/sh\nexec unshare -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec {} \"$@\"' sh \"$@\"\n",
+                host.scratch("boot_id").display(),
+                host.binary.display()
+            );
+            std::fs::write(&wrapper, script).unwrap();
+            std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            host.binary = wrapper;
+        }
+        host
+    }
+
+    /// A variable of the environment for all that it runs from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// `--root`.
@@ -63,6 +92,7 @@ impl Host {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = command(&self.binary);
         c.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        c.envs(self.variables.iter().map(|(name, value)| (name, value)));
         c.env("HOME", self.dir.path()).arg("--root").arg(self.root()).arg("--run").arg(self.run_dir()).args(args);
         c
     }

@@ -13,8 +13,10 @@
 //! A test that cannot run here says why with [`skip`] and returns; whoever runs the tests counts these lines.
 #![expect(clippy::unwrap_used, reason = "a harness that cannot do its work fails the test")]
 
+pub mod archive;
 mod busybox;
 mod census;
+pub mod disk;
 pub mod docs;
 mod host;
 pub mod lan;
