@@ -65,7 +65,7 @@ fn steps(sources: &Host, registry: &Registry) -> Vec<Vec<String>> {
     sources.ok(&[
         "run",
         "--name",
-        "c",
+        "changed",
         "--network",
         "none",
         "first",
@@ -74,7 +74,7 @@ fn steps(sources: &Host, registry: &Registry) -> Vec<Vec<String>> {
         "echo more >/data/more; rm /data/first1",
     ]);
     let remote = format!("{}/some/box:3", registry.address());
-    sources.ok(&["commit", "c", &remote]);
+    sources.ok(&["commit", "changed", &remote]);
     sources.ok(&["push", &remote]);
     let file = |name: &str| sources.scratch(name).display().to_string();
     with_data("second", 30).tar(&sources.scratch("second.tar"));

@@ -27,9 +27,10 @@ mod namespace;
 use crate::Engine;
 use namespace::{Namespace, Wanted};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tare_model::{Context, Digest, Result};
+use tare_model::{Context, Digest, Error, Result};
 use tare_store::{Form, Placed};
 
 /// For whom layers are mounted.
@@ -74,6 +75,22 @@ pub(crate) struct LayersHandover {
     number: i32,
 }
 
+/// Leaves out what lies below a layer whose root hides it: overlayfs does not ask roots.
+fn cut_below_opaque(lowers: &mut Vec<Lower>) -> Result<()> {
+    for n in 0..lowers.len() {
+        let mut value = [0; 1];
+        match rustix::fs::getxattr(&lowers[n].path, "trusted.overlay.opaque", &mut value[..]) {
+            Ok(1) if value == *b"y" => {
+                lowers.truncate(n + 1);
+                break;
+            }
+            Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => {}
+            Err(e) => return Err(Error::io("look up", lowers[n].path.display(), e)),
+        }
+    }
+    Ok(())
+}
+
 impl Engine {
     /// These layers (bottom first) as lower directories, top first.
     pub(crate) fn mounted_layers(&self, diff_ids: &[Digest], mounting: Mounting) -> Result<Vec<Lower>> {
@@ -90,7 +107,9 @@ impl Engine {
             Form::Tree => Some(Lower::directory(p.path.clone())),
             Form::Image => mounts.next().map(Lower::mounted),
         };
-        Ok(placed.iter().filter_map(lower).collect())
+        let mut lowers: Vec<Lower> = placed.iter().filter_map(lower).collect();
+        cut_below_opaque(&mut lowers)?;
+        Ok(lowers)
     }
 
     fn fetch_layers(&self, wanted: &[Wanted]) -> Result<Vec<OwnedFd>> {

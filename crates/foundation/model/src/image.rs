@@ -51,16 +51,22 @@ impl Compression {
     /// # Errors
     /// `Kind::Unsupported` for encrypted, non-distributable and unknown layer types.
     pub fn of_media_type(media_type: &str) -> Result<Self, Error> {
-        let refuse = |why: &str| Err(Error::new(Kind::Unsupported, "read layer", media_type).because(why));
+        let refuse = |why: &str, hint: &str| {
+            Err(Error::new(Kind::Unsupported, "read layer", media_type).because(why).hint(hint))
+        };
         match media_type {
             media::LAYER | media::DOCKER_LAYER => Ok(Compression::None),
             media::LAYER_GZIP | media::DOCKER_LAYER_GZIP => Ok(Compression::Gzip),
             media::LAYER_ZSTD | media::DOCKER_LAYER_ZSTD => Ok(Compression::Zstd),
-            t if t.ends_with("+encrypted") => refuse("encrypted layers are not supported"),
-            t if t.contains("nondistributable") || t.contains(".foreign.") => {
-                refuse("non-distributable (foreign) layers are not supported")
-            }
-            _ => refuse("unknown media type of a layer"),
+            t if t.ends_with("+encrypted") => refuse(
+                "encrypted layers are not supported",
+                "have it decrypted first: skopeo copy --decryption-key KEY docker://IMAGE oci:DIRECTORY; tare load -i DIRECTORY",
+            ),
+            t if t.contains("nondistributable") || t.contains(".foreign.") => refuse(
+                "non-distributable (foreign) layers are not supported",
+                "ask whoever made it for an image whose layers may be distributed",
+            ),
+            _ => refuse("unknown media type of a layer", "it may be an artifact that is no image of a container"),
         }
     }
 
