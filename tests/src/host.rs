@@ -47,7 +47,8 @@ impl Host {
             std::fs::write(host.scratch("boot_id"), format!("{boot}\n")).unwrap();
             let wrapper = host.scratch("tare");
             let script = format!(
-                "#!/bin/sh\nexec unshare -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec {} \"$@\"' sh \"$@\"\n",
+                "#!/bin/sh\nexec taskset -c {} unshare -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec {} \"$@\"' sh \"$@\"\n",
+                first_processor(),
                 host.scratch("boot_id").display(),
                 host.binary.display()
             );
@@ -254,6 +255,14 @@ impl Drop for Host {
             assert!(left.is_empty(), "left behind: {:#?}\n{failures}", left.0);
         }
     }
+}
+
+/// A processor on which this process may run. A mount namespace can name one made later, which a start does, only if its number is
+/// larger; and newer kernels count these on each processor for itself.
+fn first_processor() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    list.split([',', '-']).next().unwrap().to_owned()
 }
 
 fn copy(from: &Path, to: &Path) {
