@@ -26,8 +26,14 @@ impl Engine {
                 && !dirs.is_alive()?
                 && let Err(e) = dirs.record()
             {
-                let mend = format!("tare rm -f {}", row.name);
-                findings.push(Finding::broken(format!("container {}", row.id), e.to_string(), mend));
+                let object = format!("container {}", row.id);
+                // Nobody was ever told that it is there: the description comes last. Whoever looks at containers clears it away.
+                if dirs.state.join("config.json").exists() {
+                    let mend = format!("tare rm -f {}", row.name);
+                    findings.push(Finding::broken(object, e.to_string(), mend));
+                } else {
+                    findings.push(Finding::garbage(object, "its making was never brought to an end"));
+                }
             }
         }
         for layer in self.stale_layers()? {
