@@ -250,12 +250,12 @@ fn a_disk_that_lost_a_flush_is_noticed() {
 
 #[test]
 fn a_power_cut_at_a_flush_takes_nothing_that_was_answered_images() {
-    cut("erofs", 25);
+    cut("erofs", 12);
 }
 
 #[test]
 fn a_power_cut_at_a_flush_takes_nothing_that_was_answered_trees() {
-    cut("overlay", 25);
+    cut("overlay", 12);
 }
 
 #[test]

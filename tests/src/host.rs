@@ -257,8 +257,8 @@ impl Drop for Host {
     }
 }
 
-/// A processor on which this process may run. A mount namespace can name one made later, which a start does, only if its number is
-/// larger; and newer kernels count these on each processor for itself.
+/// A processor on which this process may run: newer kernels number mount namespaces on each processor for itself, and what is
+/// started in one whose number is large can do less with those that come after it.
 fn first_processor() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
