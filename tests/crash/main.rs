@@ -8,6 +8,7 @@
 
 mod calls;
 mod cases;
+mod concurrent;
 mod operations;
 mod points;
 mod trace;
@@ -20,8 +21,8 @@ use std::time::Instant;
 use world::Form;
 
 /// How many points of each kind one run tries of each operation: with all operations and both forms 300 and more.
-const KILLS: usize = 10;
-const FAILURES: usize = 6;
+const KILLS: usize = 8;
+const FAILURES: usize = 4;
 
 /// Some points of an operation.
 fn some(name: &str, form: Form) {
@@ -113,5 +114,9 @@ operations! {
     network_create "network-create"
     network_rm "network-rm"
     network_prune "network-prune"
+    image_prune "image-prune"
+    container_prune "container-prune"
+    system_prune "system-prune"
+    repair "repair"
     run "run"
 }

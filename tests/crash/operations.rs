@@ -40,7 +40,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("import", &["import", "IMPORT", "new:1"], Another),
     operation("commit", &["commit", "c-kept", "new:1"], Another),
     operation("tag", &["tag", "kept:2", "new:1"], Same),
-    operation("untag", &["rmi", "kept:also"], Refused("no such image")),
+    operation("untag", &["untag", "kept:also"], Refused("no such image")),
     operation("rmi", &["rmi", "gone:1"], Refused("no such image")),
     operation(
         "create",
@@ -55,6 +55,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("network-create", &["network", "create", "n-new"], Refused("a network of this name exists")),
     operation("network-rm", &["network", "rm", "n-gone"], Refused("no such network")),
     Operation { several: true, ..operation("network-prune", &["network", "prune", "--force"], Same) },
+    Operation { several: true, ..operation("image-prune", &["image", "prune", "--all", "--force"], Same) },
+    Operation { several: true, ..operation("container-prune", &["container", "prune", "--force"], Same) },
+    Operation {
+        several: true,
+        ..operation("system-prune", &["system", "prune", "--all", "--volumes", "--force"], Same)
+    },
+    Operation { several: true, prepare: Some(disorder), ..operation("repair", &["system", "check", "--repair"], Same) },
     Operation {
         name: "run",
         words: &[
@@ -92,6 +99,15 @@ impl Operation {
     pub(crate) fn wants_registry(&self) -> bool {
         self.words.contains(&"REMOTE")
     }
+}
+
+/// Files that no row knows, and permissions that others have changed.
+fn disorder(world: &World) {
+    use std::os::unix::fs::PermissionsExt;
+    let volume = world.root().join("volumes/v-found/_data");
+    std::fs::create_dir_all(&volume).unwrap();
+    std::fs::write(volume.join("file"), "found").unwrap();
+    std::fs::set_permissions(world.root().join("layers"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn busybox(world: &World) {

@@ -51,7 +51,11 @@ impl Engine {
         let busy = || Error::new(Kind::InUse, "lock container", &record.id);
         let lock = dirs.lock_within(Duration::from_secs(1))?.ok_or_else(busy)?;
         let run = dirs.clone();
-        undo.push("make run directory", move || run.remove_run());
+        undo.push("make run directory", move || {
+            // It stays while it names volumes that cannot be removed now: who sweeps up next tries again.
+            self.remove_anonymous_volumes(&run)?;
+            run.remove_run()
+        });
         let volumes = self.make_volumes(&mut record, &dirs, &mut undo)?;
         self.fault("volumes")?;
         let places = self.places(request)?;

@@ -119,7 +119,8 @@ impl Engine {
             return Ok(true);
         }
         match dirs.begun()? {
-            Some(_) => Ok(dirs.exit()?.is_none()),
+            // One that was to be removed at its end, and could not be then.
+            Some(_) => Ok(dirs.exit()?.is_none() || dirs.record().is_ok_and(|r| r.request.remove)),
             // Who makes or starts one removes the run directory on every way out but being killed.
             None => Ok(dirs.run.exists()),
         }
@@ -199,7 +200,7 @@ impl Engine {
     }
 
     /// Those that were made for a container which never came to be.
-    fn remove_anonymous_volumes(&self, dirs: &Dirs) -> Result<()> {
+    pub(crate) fn remove_anonymous_volumes(&self, dirs: &Dirs) -> Result<()> {
         let text = crate::config::read_or_empty(&dirs.run.join(crate::create::ANONYMOUS_VOLUMES));
         for name in serde_json::from_str::<Vec<String>>(&text).unwrap_or_default() {
             match self.store.volume_remove(&name) {
