@@ -1,7 +1,7 @@
 # The ways into this tree. The work is done by the scripts in tools/ and by tests/vm/vm; nothing is installed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long bench fmt clippy tidy unit e2e oci escapes vm vm-selftest vm-shell clean
+.PHONY: help build demo test test-long bench fmt clippy tidy unit e2e crash oci escapes vm vm-selftest vm-shell clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9 -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "make %-29s %s\n", $$1, $$2 }'
@@ -26,8 +26,8 @@ bench: ## measure against crun, podman and docker
 	cargo build --release --locked -p tare
 	benches/run
 
-fmt clippy tidy unit e2e oci escapes vm: ## one stage of `make test`
-	tools/stages $(if $(filter e2e oci escapes vm,$@),build) $@ $(if $(filter oci,$@),oci-runc oci-fields)
+fmt clippy tidy unit e2e crash oci escapes vm: ## one stage of `make test`
+	tools/stages $(if $(filter e2e crash oci escapes vm,$@),build) $@ $(if $(filter oci,$@),oci-runc oci-fields)
 
 vm-selftest: ## prove the virtual machine's harness on both kernels
 	tests/vm/vm selftest

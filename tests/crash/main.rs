@@ -21,8 +21,8 @@ use std::time::Instant;
 use world::Form;
 
 /// How many points of each kind one run tries of each operation: with all operations and both forms 300 and more.
-const KILLS: usize = 8;
-const FAILURES: usize = 4;
+const KILLS: usize = 6;
+const FAILURES: usize = 3;
 
 /// Some points of an operation.
 fn some(name: &str, form: Form) {

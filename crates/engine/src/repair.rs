@@ -20,6 +20,8 @@ impl Engine {
             findings
                 .push(Finding::repairable("state.db", "it was made anew, and that has not been brought to its end"));
         }
+        // What makers and supervisors that were killed have left is no loss: whoever looks at containers clears it up.
+        self.recover_all()?;
         for row in self.store.containers()? {
             let dirs = self.dirs(&row.id);
             if dirs.state.is_dir()

@@ -69,7 +69,12 @@ impl Engine {
                 State::Running if request.pause => Some(Frozen::new(self.group(&view.cgroup)?)?),
                 _ => None,
             };
-            self.changed_layer(lease, record, request.epoch).during("commit container", record.name())?
+            let made = self.changed_layer(lease, record, request.epoch).or_else(|e| {
+                // It was removed meanwhile.
+                self.store.container(&row.id)?;
+                Err(e)
+            });
+            made.during("commit container", record.name())?
         };
         let mut config = base.config.clone();
         let now = request.epoch.map_or_else(crate::time::now, |seconds| crate::time::rfc3339(seconds, 0));

@@ -33,7 +33,11 @@ impl Engine {
     pub(crate) fn target(&self, container: &str, operation: &'static str) -> Result<Target> {
         let row = self.store.container(container)?;
         let dirs = self.dirs(&row.id);
-        let change = Change::begin(&dirs)?;
+        let change = Change::begin(&dirs).or_else(|e| {
+            // It was removed just now.
+            self.store.container(&row.id)?;
+            Err(e)
+        })?;
         let end = Instant::now() + PATIENCE;
         let (status, lock) = loop {
             let state = self.observe(&row)?.state;

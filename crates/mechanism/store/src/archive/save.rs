@@ -60,7 +60,11 @@ impl Store {
     fn save_to(&self, to: &mut dyn Place, images: &[Saved], format: Format, progress: &dyn Progress) -> Result<()> {
         // A lease, or an image removed meanwhile would take its blobs along.
         let lease = self.lease()?;
-        let saved = self.save_held(&lease, to, images, format, progress);
+        let saved = self.save_held(&lease, to, images, format, progress).or_else(|e| {
+            // One that was removed before the lease held it is not there, rather than one of its blobs.
+            images.iter().try_for_each(|s| self.image(&s.image.id.to_string()).map(drop))?;
+            Err(e)
+        });
         // With what had to be compressed again for it.
         let ended = self.end_lease(lease);
         saved.and(ended)
