@@ -2,8 +2,13 @@
 
 use crate::Engine;
 use crate::record::Record;
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tare_model::{Kind, Result};
 use tare_store::{Finding, NewContainer};
+
+/// What is being removed just now is gone within that time.
+const GOING: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Looks for whatever is not as it should be: the database, rows against files in both directions, descriptions of
@@ -16,6 +21,7 @@ impl Engine {
             Err(e) if e.kind() == Kind::Corrupt => return Ok(vec![Finding::repairable("state.db", e.to_string())]),
             other => other?,
         };
+        self.leave_out_what_is_going(&mut findings);
         if self.store.is_rebuilding()? {
             findings
                 .push(Finding::repairable("state.db", "it was made anew, and that has not been brought to its end"));
@@ -45,6 +51,28 @@ impl Engine {
             ));
         }
         Ok(findings)
+    }
+
+    /// A container that is removed at its end leaves its directory behind for a moment: its supervisor is about to remove that.
+    fn leave_out_what_is_going(&self, findings: &mut Vec<Finding>) {
+        let end = Instant::now() + GOING;
+        let containers = self.store.root().join("containers");
+        loop {
+            let mut left = 0;
+            findings.retain(|f| {
+                let path = Path::new(&f.object);
+                let is_path = f.collectable && path.is_absolute();
+                let id = path.strip_prefix(&containers).ok().and_then(Path::to_str);
+                let going = id.is_some_and(|id| self.dirs(id).is_alive().unwrap_or(false));
+                let gone = is_path && (going || !path.exists());
+                left += usize::from(is_path && !gone);
+                !gone
+            });
+            if left == 0 || Instant::now() >= end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Mends whatever [`Engine::check`] calls repairable; what was done, in sentences.
