@@ -39,7 +39,7 @@ pub(super) fn main(args: PullArgs, context: &Context) -> Result<u8> {
     let engine = context.engine_keeping(args.keep_blobs)?;
     let client = client()?;
     let progress = &args.progress.for_transfers();
-    let options = PullOptions { platform, ..PullOptions::default() };
+    let options = PullOptions { platform };
     let image = tare_registry::pull(&client, engine.store(), &reference, &options, progress)?;
     if !args.progress.is_quiet() {
         out::note(format_args!("Digest: {}", image.manifest.digest));

@@ -57,8 +57,8 @@ impl<const N: usize> Table<N> {
             return Ok(());
         };
         let mut left = 1i32;
-        for length in 1..=MAX {
-            left = (left << 1) - i32::from(count[length]);
+        for codes in &count[1..] {
+            left = (left << 1) - i32::from(*codes);
             if left < 0 {
                 return Err(BadCode);
             }

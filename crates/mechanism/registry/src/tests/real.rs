@@ -155,7 +155,7 @@ fn the_platform_is_chosen_and_others_are_named() {
     serve(&registry, "app", None);
     let (_dir, store) = store();
     let (client, name) = (client(), registry.reference("app:1"));
-    let on = |text: &str| PullOptions { platform: Some(platform(text)), ..PullOptions::default() };
+    let on = |text: &str| PullOptions { platform: Some(platform(text)) };
     let image = pull(&client, &store, &name, &on("linux/arm64"), &Silent).unwrap();
     assert_eq!((image.config.architecture.as_str(), image.layers.len()), ("arm64", 1));
     let e = pull(&client, &store, &name, &on("linux/s390x"), &Silent).unwrap_err();
