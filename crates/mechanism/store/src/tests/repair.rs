@@ -71,7 +71,6 @@ fn a_damaged_database_is_made_anew_from_what_can_be_read_of_it() {
     let new = NewContainer { image: Some(made.id), layers: &layers, ..container(&id, Some("box")) };
     root.store.reserve_container(&new).unwrap();
     root.store.volume_create(&VolumeSpec { name: Some("data".into()), ..VolumeSpec::default() }).unwrap();
-    root.store.write(Durability::Durable, |tx| Ok(tx.execute_batch("PRAGMA user_version = 3").unwrap())).unwrap();
     let store = root.reopen();
     let done = store.rebuild().unwrap();
     assert!(done[0].contains("rows of the old one"), "{done:?}");
