@@ -23,7 +23,11 @@ impl Engine {
     /// A container's row and record, by name, id or id prefix.
     pub(crate) fn find(&self, name: &str) -> Result<(ContainerRow, Record)> {
         let row = self.store.container(name)?;
-        let mut record = self.dirs(&row.id).record()?;
+        let mut record = self.dirs(&row.id).record().or_else(|e| {
+            // It was removed just now: then that is what is wrong.
+            self.store.container(&row.id)?;
+            Err(e)
+        })?;
         record.request.name = Some(row.name.clone());
         Ok((row, record))
     }
@@ -73,7 +77,11 @@ impl Engine {
                     Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
                 );
             }
-            other => other?,
+            Err(e) => {
+                self.store.container(&row.id)?;
+                return Err(e);
+            }
+            Ok(record) => record,
         };
         let mut view = record.view(self, &row.name);
         view.exit = dirs.exit()?;
