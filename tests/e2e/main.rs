@@ -32,6 +32,7 @@ mod reproducible;
 mod rootfs;
 mod scale;
 mod signals;
+mod snapshots;
 mod space;
 mod terminal;
 mod tracing;

@@ -3,6 +3,7 @@
 use crate::layers::HeldLayers;
 use crate::record::Dirs;
 use crate::request::Dns;
+use crate::snapshotter::{self, Snapshotter};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -10,7 +11,7 @@ use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 use tare_runtime::cgroup::Layout;
 use tare_runtime::launch::{Mark, Trace};
-use tare_store::Store;
+use tare_store::{Form, Store};
 
 /// Where one engine keeps its things. Two configurations with different roots share nothing.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub executable: Option<PathBuf>,
     /// For tests of what happens then: fail, or be killed, at a named step. `name` or `name:kill`.
     pub fault: Option<String>,
+    /// What new layers are unpacked as.
+    pub snapshotter: Snapshotter,
     /// What networks and containers have that were told nothing else.
     pub network: NetworkDefaults,
 }
@@ -67,7 +70,8 @@ impl Engine {
                 .because("the run directory must be an absolute path"));
         }
         let store = Store::open(&config.root)?;
-        store.unpack_as(crate::snapshotter::form_for_this_host);
+        let (asked, root, run) = (config.snapshotter, config.root.clone(), config.run.clone());
+        store.unpack_as(Box::new(move || snapshotter::choose(asked, &root, &run).map(|choice| choice.form)));
         let instance = tare_network::Site::of(&config.root).table;
         let trace = Trace::off();
         Ok(Engine {
@@ -80,6 +84,15 @@ impl Engine {
             bridge: OnceLock::new(),
             definitions: Mutex::default(),
         })
+    }
+
+    /// What new layers are unpacked as, and why.
+    pub(crate) fn snapshotter(&self) -> (&'static str, String) {
+        let config = &self.config;
+        match snapshotter::choose(config.snapshotter, &config.root, &config.run) {
+            Ok(choice) => (if choice.form == Form::Image { "erofs" } else { "overlay" }, choice.why),
+            Err(e) => ("none", e.to_string()),
+        }
     }
 
     /// Has the steps of each start, run and exec recorded.

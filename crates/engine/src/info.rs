@@ -35,6 +35,10 @@ pub struct Info {
     pub bridge: String,
     /// How root filesystems are made.
     pub storage: String,
+    /// What new layers are unpacked as: `erofs`, `overlay`.
+    pub snapshotter: String,
+    /// Why.
+    pub snapshotter_reason: String,
     /// Type of the file system below the root.
     pub filesystem: String,
     /// `v1`, `hybrid`, `v2` or `none`.
@@ -78,6 +82,7 @@ impl Engine {
         let containers = self.containers(true)?;
         let count = |state: State| containers.iter().filter(|c| c.state == state).count();
         let layout = Layout::read()?;
+        let (snapshotter, snapshotter_reason) = self.snapshotter();
         let uname = rustix::system::uname();
         Ok(Info {
             created: count(State::Created),
@@ -91,6 +96,8 @@ impl Engine {
             instance: self.instance.clone(),
             bridge: self.site().bridge,
             storage: "overlay".to_owned(),
+            snapshotter: snapshotter.to_owned(),
+            snapshotter_reason,
             filesystem: filesystem_of(&self.config.root),
             cgroup_mode: mode(layout.mode()).to_owned(),
             controllers: controllers(&layout),

@@ -10,14 +10,11 @@ use crate::request::Source;
 use crate::{Engine, compat, userns};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
-};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tare_kernel::mount::{Attributes, PRIVATE};
-use tare_model::{Context, Digest, Error, Kind, Result};
+use tare_model::{Context, Digest, Error, Result};
 
 /// Paths that the init layer or the mounts over it stand for: never part of a change.
 pub(crate) const INIT_PATHS: [&str; 6] = ["dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf"];
@@ -163,33 +160,13 @@ fn seen_in(layers: &[PathBuf], name: &str) -> Option<std::fs::Metadata> {
 
 /// A detached overlay. `upper`: upper and work directory; none makes it read-only.
 pub(crate) fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, volatile: bool) -> Result<OwnedFd> {
-    let fail = |e: rustix::io::Errno| Error::io("mount", "overlay", e);
-    let start = || {
-        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
-            rustix::io::Errno::NODEV => Error::new(Kind::Unsupported, "mount", "overlay")
-                .because("this kernel has no overlayfs")
-                .hint("modprobe overlay"),
-            e => fail(e),
-        })
-    };
-    let finish = |fs: &OwnedFd| -> rustix::io::Result<()> {
-        fsconfig_set_string(fs.as_fd(), "source", "overlay")?;
-        if let Some((upper, work)) = upper {
-            fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
-            fsconfig_set_string(fs.as_fd(), "workdir", work)?;
-            if volatile {
-                // The changes go with the container: unmounting need not write them out.
-                fsconfig_set_flag(fs.as_fd(), "volatile")?;
-            }
-        }
-        // What a later reader of the upper directory alone could not understand is not made.
-        for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
-            fsconfig_set_string(fs.as_fd(), key, value)?;
-        }
-        fsconfig_create(fs.as_fd())
-    };
-    let fs = compat::overlay(lowers, start, finish)?;
-    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail)
+    // What a later reader of the upper directory alone could not understand is not made.
+    let mut options = vec![("redirect_dir", Some("off")), ("metacopy", Some("off")), ("index", Some("off"))];
+    if volatile {
+        // The changes go with the container: unmounting need not write them out.
+        options.push(("volatile", None));
+    }
+    compat::overlay(&compat::Overlay { lowers, upper, options: &options })
 }
 
 pub(crate) fn bind_root(path: &Path) -> Result<OwnedFd> {

@@ -10,6 +10,7 @@
 //! An upper directory must not be in two overlays at once (overlayfs.rst calls that undefined), so a container at rest
 //! is locked meanwhile: nobody starts it.
 
+use crate::elsewhere::Home;
 use crate::layers::Mounting;
 use crate::record::{Mounted, Record};
 use crate::request::{MountKind, Source};
@@ -198,32 +199,4 @@ fn place(root: &OwnedFd, target: &str, tree: &OwnedFd) -> Result<OwnedFd> {
         Err(e) => return Err(fail(e)),
     }
     in_root(root, target, OFlags::PATH).map_err(fail)
-}
-
-/// The caller's own mount namespace, root and working directory: joining another one loses all three.
-struct Home {
-    namespace: OwnedFd,
-    root: OwnedFd,
-    cwd: OwnedFd,
-}
-
-impl Home {
-    fn remember() -> Result<Home> {
-        let open = |path: &str, flags| {
-            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Error::io("open", path, e))
-        };
-        Ok(Home {
-            namespace: open("/proc/thread-self/ns/mnt", OFlags::RDONLY)?,
-            root: open("/", OFlags::PATH | OFlags::DIRECTORY)?,
-            cwd: open(".", OFlags::PATH | OFlags::DIRECTORY)?,
-        })
-    }
-
-    fn back(self) -> Result<()> {
-        setns(self.namespace.as_fd(), Namespaces::MOUNT).during("return to", "own mount namespace")?;
-        rustix::process::fchdir(&self.root)
-            .and_then(|()| rustix::process::chroot("."))
-            .and_then(|()| rustix::process::fchdir(&self.cwd))
-            .map_err(|e| Error::io("return to", "own directory", e))
-    }
 }

@@ -13,7 +13,7 @@ const EROFS: i64 = 0xe0f5_e1e2;
 ///
 /// # Errors
 /// `Kind::Corrupt` if the kernel does not take the image for one; what mounting fails with.
-pub(super) fn mount(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn mount(path: &Path) -> Result<OwnedFd> {
     let fs = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         Errno::NODEV => unsupported(path, "this kernel has no EROFS").hint("modprobe erofs"),
         e => Error::io("mount layer image", path.display(), e),

@@ -25,6 +25,7 @@ mod image;
 mod namespace;
 
 use crate::Engine;
+pub(crate) use image::mount as mount_image;
 use namespace::{Namespace, Wanted};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;

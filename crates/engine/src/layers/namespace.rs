@@ -1,6 +1,7 @@
 //! The mount namespace in which a root's layers are mounted: see the parent module.
 
 use super::image;
+use crate::elsewhere::inside;
 use crate::record;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -268,27 +269,6 @@ fn empty_root(dir: &Path) -> rustix::io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     rustix::fs::mkdir(MARK, Mode::empty())
-}
-
-/// Does something in another mount namespace. Root and working directory are afterwards what they were.
-fn inside<T>(namespace: BorrowedFd<'_>, act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let open = |path: &str| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e))
-    };
-    let (root, cwd) = (open("/")?, open(".")?);
-    let home = rustix::fs::open("/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::io("open", "mount namespace", e))?;
-    process::setns(namespace, Namespaces::MOUNT).during("enter", "mount namespace of layers")?;
-    let out = act();
-    process::setns(home.as_fd(), Namespaces::MOUNT).during("leave", "mount namespace of layers")?;
-    let back = || -> rustix::io::Result<()> {
-        rustix::process::fchdir(&root)?;
-        rustix::process::chroot(".")?;
-        rustix::process::fchdir(&cwd)
-    };
-    back().map_err(|e| Error::io("come back from", "mount namespace of layers", e))?;
-    out
 }
 
 /// Inside: names of mount points.

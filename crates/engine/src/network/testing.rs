@@ -16,6 +16,7 @@ pub(crate) fn engine() -> (tempfile::TempDir, Engine) {
         run: dir.path().join("run"),
         executable: None,
         fault: None,
+        snapshotter: Default::default(),
         network: Default::default(),
     };
     let engine = Engine::open(config).unwrap();

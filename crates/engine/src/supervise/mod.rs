@@ -88,6 +88,8 @@ pub fn supervise(handover: &str) -> Result<()> {
         run: handover.run.clone(),
         executable: handover.executable.clone(),
         fault: handover.fault.clone(),
+        // It unpacks nothing.
+        snapshotter: crate::Snapshotter::default(),
         // What they decide is decided before a container starts.
         network: NetworkDefaults::default(),
     })?;

@@ -3,7 +3,7 @@
 use crate::environment;
 use crate::settings::{self, Settings};
 use std::path::PathBuf;
-use tare_engine::{Config, Engine, Mark, Protection, Trace};
+use tare_engine::{Config, Engine, Mark, Protection, Snapshotter, Trace};
 use tare_model::{Error, Kind, Result};
 
 /// The global options, understood.
@@ -13,6 +13,8 @@ pub(crate) struct Context {
     pub(crate) root: PathBuf,
     /// Where what runs lies.
     pub(crate) run: PathBuf,
+    /// What new layers are unpacked as, if it was said on the command line or in the environment.
+    pub(crate) snapshotter: Option<Snapshotter>,
     /// This program's file, if it was executed anew to protect it.
     pub(crate) executable: Option<PathBuf>,
     /// Where the steps of a start are recorded.
@@ -71,6 +73,7 @@ impl Context {
             run: self.run.clone(),
             executable: self.executable.clone(),
             fault: environment::get("TARE_FAULT"),
+            snapshotter: self.snapshotter.or(settings.store.snapshotter.map(|s| s.0)).unwrap_or_default(),
             network: settings.network.defaults(),
         })?;
         engine.store().limit(settings.limits.limits());

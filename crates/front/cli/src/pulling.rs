@@ -53,7 +53,11 @@ pub(crate) fn have_image(
 fn pull(context: &Context, name: &str, quiet: bool) -> Result<Had> {
     #[expect(clippy::disallowed_methods, reason = "this very binary, so that the registry client's threads stay out")]
     let mut child = std::process::Command::new("/proc/self/exe");
-    child.arg("--root").arg(&context.root).arg("--run").arg(&context.run).arg("pull");
+    child.arg("--root").arg(&context.root).arg("--run").arg(&context.run);
+    if let Some(snapshotter) = context.snapshotter {
+        child.arg("--snapshotter").arg(snapshotter.as_str());
+    }
+    child.arg("pull");
     if quiet {
         child.arg("--quiet");
     }

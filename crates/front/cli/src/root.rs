@@ -11,7 +11,8 @@ use crate::{environment, out, unsupported};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use tare_engine::Trace;
+use tare_engine::{Snapshotter, Trace};
+use tare_model::Result;
 
 /// The verbs in which a process of this program enters a container.
 const LAUNCHING: [&str; 3] = ["run", "start", "exec"];
@@ -48,7 +49,10 @@ fn dispatch(root: &ArgMatches, trace: Trace) -> u8 {
         match verb.entry {
             Entry::Group(inner) => list = inner,
             Entry::Leaf { run, .. } => {
-                let mut context = context(root, path.join(" "), trace);
+                let mut context = match context(root, path.join(" "), trace) {
+                    Ok(context) => context,
+                    Err(error) => return errors::report(&path.join(" "), &error),
+                };
                 let ready = if LAUNCHING.contains(&verb.name) { context.protect() } else { Ok(()) };
                 return match ready.and_then(|()| run(matches, &context)) {
                     Ok(code) => code,
@@ -59,19 +63,24 @@ fn dispatch(root: &ArgMatches, trace: Trace) -> u8 {
     }
 }
 
-fn context(root: &ArgMatches, verb: String, trace: Trace) -> Context {
+fn context(root: &ArgMatches, verb: String, trace: Trace) -> Result<Context> {
     let path = |option: &str, variable: &str, default: &str| {
         let given = root.get_one::<PathBuf>(option).cloned();
         let given = given.or_else(|| environment::non_empty(variable).map(PathBuf::from));
         environment::places().cwd.join(given.unwrap_or_else(|| PathBuf::from(default)))
     };
-    Context {
+    let snapshotter = match root.get_one::<Snapshotter>("snapshotter").copied() {
+        None => environment::non_empty("TARE_SNAPSHOTTER").map(|word| word.parse()).transpose()?,
+        given => given,
+    };
+    Ok(Context {
+        snapshotter,
         root: path("root", "TARE_ROOT", "/var/lib/tare"),
         run: path("run", "TARE_RUN", "/run/tare"),
         executable: None,
         trace,
         verb,
-    }
+    })
 }
 
 fn bare() -> Command {
@@ -91,6 +100,13 @@ fn bare() -> Command {
                 .help("Where images, containers and volumes lie [env: TARE_ROOT] [default: /var/lib/tare]"),
         )
         .arg(directory("run").help("Where the state of what runs lies [env: TARE_RUN] [default: /run/tare]"))
+        .arg(
+            Arg::new("snapshotter")
+                .long("snapshotter")
+                .value_name("FORM")
+                .value_parser(|word: &str| word.parse::<Snapshotter>().map_err(|_| "expected auto, erofs or overlay"))
+                .help("What new layers are unpacked as: auto, erofs, overlay [env: TARE_SNAPSHOTTER] [default: auto]"),
+        )
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::Version).help("Print the version"))
         .after_help(
             "Examples:\n  tare run hello                          say from inside what isolates a container\n  \
@@ -195,7 +211,7 @@ fn first_word_at(args: &[OsString]) -> Option<usize> {
     let mut all = args.iter().enumerate().skip(1);
     while let Some((at, arg)) = all.next() {
         match arg.to_str() {
-            Some("--root" | "--run") => drop(all.next()),
+            Some("--root" | "--run" | "--snapshotter") => drop(all.next()),
             Some(option) if option.starts_with('-') => {}
             _ => return Some(at),
         }

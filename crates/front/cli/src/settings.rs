@@ -5,8 +5,8 @@ use crate::environment;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::Path;
-use tare_engine::NetworkDefaults;
 use tare_engine::request::Dns;
+use tare_engine::{NetworkDefaults, Snapshotter};
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
 use tare_store::Limits;
@@ -21,6 +21,8 @@ const PLACE: &str = "/etc/tare/config.toml";
 pub(crate) struct Settings {
     /// `[network]`.
     pub(crate) network: NetworkSettings,
+    /// `[store]`.
+    pub(crate) store: StoreSettings,
     /// `[limits]`.
     pub(crate) limits: LimitSettings,
     /// `[store]`.
@@ -33,6 +35,27 @@ pub(crate) struct Settings {
 pub(crate) struct StoreSettings {
     /// Whether the blobs that layers came as are kept; they are if it is missing.
     pub(crate) keep_blobs: Option<bool>,
+}
+
+/// How images are kept.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct StoreSettings {
+    /// What new layers are unpacked as; what is best on this host if missing.
+    pub(crate) snapshotter: Option<Named>,
+}
+
+/// A snapshotter by its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Named(pub(crate) Snapshotter);
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse()
+            .map(Named)
+            .map_err(|_| serde::de::Error::custom(format!("{text:?} is none of auto, erofs, overlay")))
+    }
 }
 
 /// What images may cost; the store's own limits where a key is missing.

@@ -28,6 +28,9 @@ pub enum Form {
     Image,
 }
 
+/// Decides in which form this host unpacks layers.
+pub type ChooseForm = Box<dyn Fn() -> Result<Form> + Send + Sync>;
+
 /// An unpacked layer in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
@@ -131,11 +134,12 @@ impl Lease {
     /// A new, empty layer to unpack into, of the form that the store makes ([`Store::unpack_as`]).
     ///
     /// # Errors
-    /// System calls that fail.
+    /// What choosing the form fails with;     /// System calls that fail.
     pub fn layer(&self) -> Result<LayerDraft> {
+        let form = self.store().form()?;
         let dir = self.fresh_path("l");
         std::fs::create_dir(&dir).during("create directory", dir.display())?;
-        Ok(LayerDraft { lease: self.clone(), dir, form: self.store().form() })
+        Ok(LayerDraft { lease: self.clone(), dir, form })
     }
 }
 
@@ -151,12 +155,16 @@ impl Store {
 
     /// Decides, when it is first needed, in which form layers are unpacked from now on; trees if nobody says so. Both are used,
     /// whichever is there.
-    pub fn unpack_as(&self, choose: fn() -> Form) {
+    pub fn unpack_as(&self, choose: ChooseForm) {
         let _ = self.0.choose_form.set(choose);
     }
 
-    fn form(&self) -> Form {
-        *self.0.form.get_or_init(|| self.0.choose_form.get().map_or(Form::Tree, |choose| choose()))
+    fn form(&self) -> Result<Form> {
+        if let Some(form) = self.0.form.get() {
+            return Ok(*form);
+        }
+        let form = self.0.choose_form.get().map_or(Ok(Form::Tree), |choose| choose())?;
+        Ok(*self.0.form.get_or_init(|| form))
     }
 
     /// Where a layer is; `None` if it is not there.

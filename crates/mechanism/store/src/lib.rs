@@ -72,7 +72,7 @@ pub use db::Durability;
 pub use fetch::{Fetch, Turn};
 pub use image::{Image, ImageLayer, NewImage};
 pub use layer_archive::Archive;
-pub use layers::{Form, LayerDraft, Placed};
+pub use layers::{ChooseForm, Form, LayerDraft, Placed};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use made::Made;
@@ -100,7 +100,7 @@ pub(crate) struct Inner {
     log: PathBuf,
     db: Mutex<Option<rusqlite::Connection>>,
     lock: OnceLock<OwnedFd>,
-    choose_form: OnceLock<fn() -> Form>,
+    choose_form: OnceLock<ChooseForm>,
     form: OnceLock<Form>,
     limits: OnceLock<Limits>,
     keep_blobs: OnceLock<bool>,
