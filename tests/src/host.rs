@@ -196,6 +196,7 @@ impl Host {
         assert_eq!(out.code, 0, "{}", out.stderr);
         let plain = |path: &str| path.trim_start_matches("./").trim_end_matches('/').to_owned();
         let mut paths: Vec<String> = out.stdout.lines().map(plain).collect();
+        paths.retain(|path| !matches!(path.as_str(), "" | "."));
         paths.sort();
         paths
     }

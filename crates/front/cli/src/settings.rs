@@ -25,8 +25,6 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `[limits]`.
     pub(crate) limits: LimitSettings,
-    /// `[store]`.
-    pub(crate) store: StoreSettings,
 }
 
 /// How content is kept.
@@ -35,12 +33,6 @@ pub(crate) struct Settings {
 pub(crate) struct StoreSettings {
     /// Whether the blobs that layers came as are kept; they are if it is missing.
     pub(crate) keep_blobs: Option<bool>,
-}
-
-/// How images are kept.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct StoreSettings {
     /// What new layers are unpacked as; what is best on this host if missing.
     pub(crate) snapshotter: Option<Named>,
 }

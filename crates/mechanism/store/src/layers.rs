@@ -19,6 +19,9 @@ use tare_format::erofs::Reader;
 use tare_model::image::Compression;
 use tare_model::{Context as _, Digest, Error, Kind, Result};
 
+/// What helps when a layer is not what was written.
+const DAMAGED: &str = "tare image verify --all says which images have it";
+
 /// What an unpacked layer is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -200,7 +203,8 @@ impl Store {
             Form::Tree => open_dir(&placed.path).map(Unmounted::Tree),
             Form::Image => {
                 let file = File::open(&placed.path).during("open", placed.path.display())?;
-                Reader::new(file).map(Unmounted::Image)
+                let damaged = |e: Error| e.during("look into layer", diff_id).hint(DAMAGED);
+                Reader::new(file).map(Unmounted::Image).map_err(damaged)
             }
         }
     }

@@ -268,7 +268,7 @@ fn images_are_found_again_without_the_database() {
         }
         // Unpacked again, each from its blob, in the form of this store.
         let store = root.reopen();
-        store.unpack_as(|| Form::Image);
+        store.unpack_as(Box::new(|| Ok(Form::Image)));
         let done = store.rebuild().unwrap();
         assert!(done.iter().any(|d| *d == format!("image {}: found again, without its names", image.id)), "{done:?}");
         assert_eq!(damages(&store, &image, false), [""; 0]);
