@@ -398,7 +398,7 @@ fn hard_links_reach_into_the_layers_below() {
         for form in FORMS {
             let host = host_with(form);
             let dir = host.scratch("layout");
-            layout(&dir, "x:1", &[below.clone(), middle.clone(), tar(&[link.clone()])].map(Blob::plain));
+            layout(&dir, "x:1", &[below.clone(), middle.clone(), tar(std::slice::from_ref(&link))].map(Blob::plain));
             let said = host.fails(&["load", "--input", &dir.display().to_string()], 1);
             assert!(said.contains("neither in this layer nor in those below"), "{form}: {said}");
             assert_eq!(host.ok(&["images", "-aq"]), "");
@@ -444,7 +444,7 @@ fn files_beyond_8_gib_keep_their_holes() {
         Item::dir("t"),
         Item::sparse("t/huge", size, &[(4096, b"near"), ((8 << 30) + 12_345, b"far"), (size - 3, b"end")]),
     ]);
-    let listing = shown(&[layer.clone()]);
+    let listing = shown(std::slice::from_ref(&layer));
     assert!(listing.contains(&format!("t/huge 10 644 0:0 {size} ")), "{listing}");
     for form in FORMS {
         let host = host_with(form);

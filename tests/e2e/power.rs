@@ -217,11 +217,11 @@ fn seed() -> u64 {
 /// As many moments of the story as asked for: flushes, and moments between two of them.
 fn cut(snapshotter: &str, moments: usize) {
     let seed = seed();
-    println!("TARE_TEST_SEED={seed}");
+    tare_tests::say(&format!("TARE_TEST_SEED={seed}"));
     let mut dice = Dice(seed);
     let story = tell(snapshotter);
     let flushes = story.log.flushes();
-    println!("{} entries, {} flushes", story.log.len(), flushes.len());
+    tare_tests::say(&format!("{} entries, {} flushes", story.log.len(), flushes.len()));
     for n in 0..moments {
         // The moments are spread over the whole, each somewhere in its part.
         let part = flushes.len() as u64;
@@ -232,7 +232,7 @@ fn cut(snapshotter: &str, moments: usize) {
         // Right after the flush, or with a part of what was written since.
         let moment =
             if n % 2 == 0 { flushes[at] } else { flushes[at] + usize::try_from(dice.roll() % between).unwrap() };
-        println!("cut after {moment} of {} entries", story.log.len());
+        tare_tests::say(&format!("cut after {moment} of {} entries", story.log.len()));
         let disk = story.log.disk_at(moment, &mut dice);
         story.check(&disk, moment, snapshotter);
     }

@@ -43,6 +43,12 @@ pub fn skip(reason: &str) {
     eprintln!("SKIP: {}: {reason}", thread.name().unwrap_or("?"));
 }
 
+/// What helps to understand a test that fails.
+#[expect(clippy::print_stderr, reason = "shown with the test's output")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Waits until `done` holds; false if it does not within `limit`.
 pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;

@@ -1,11 +1,11 @@
 //! Where everything lies, and the engine itself.
 
-use crate::layers::HeldLayers;
+use crate::held::HeldLayers;
 use crate::record::Dirs;
 use crate::request::Dns;
 use crate::snapshotter::{self, Snapshotter};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 use tare_model::address::IpNet;
 use tare_model::{Error, Kind, Result};
@@ -145,9 +145,4 @@ impl Engine {
         }
         Err(Error::new(Kind::System, "inject fault", step).because("asked for by a test"))
     }
-}
-
-/// Reads a small file whole; empty if it is not there.
-pub(crate) fn read_or_empty(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }

@@ -162,7 +162,7 @@ impl Engine {
                 Err(_) => found.push(MountedImage { id, names: Vec::new(), path: entry.path() }),
             }
         }
-        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.sort_by_key(|m| m.id);
         Ok(found)
     }
 

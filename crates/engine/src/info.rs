@@ -1,6 +1,6 @@
 //! What this host offers, and what tare keeps on it.
 
-use crate::config::read_or_empty;
+use crate::record::read_or_empty;
 use crate::view::State;
 use crate::{Engine, images, starter, stats};
 use serde::{Deserialize, Serialize};

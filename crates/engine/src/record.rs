@@ -415,3 +415,8 @@ pub(crate) fn open_process(pid: i32, start: u64) -> Option<OwnedFd> {
     let fd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()).ok()?;
     (start_time(pid)? == start).then_some(fd)
 }
+
+/// Reads a small file whole; empty if it is not there.
+pub(crate) fn read_or_empty(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}

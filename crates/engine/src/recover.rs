@@ -209,7 +209,7 @@ impl Engine {
 
     /// Those that were made for a container which never came to be.
     pub(crate) fn remove_anonymous_volumes(&self, dirs: &Dirs) -> Result<()> {
-        let text = crate::config::read_or_empty(&dirs.run.join(crate::create::ANONYMOUS_VOLUMES));
+        let text = crate::record::read_or_empty(&dirs.run.join(crate::create::ANONYMOUS_VOLUMES));
         for name in serde_json::from_str::<Vec<String>>(&text).unwrap_or_default() {
             match self.store.volume_remove(&name) {
                 Err(e) if matches!(e.kind(), Kind::InUse | Kind::NotFound) => {}

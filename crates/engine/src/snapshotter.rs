@@ -5,8 +5,7 @@
 //! namespace. The answer is kept for this boot in `<run>/snapshotter`. What is there already is used in both forms, whatever is
 //! asked for.
 
-use crate::config::read_or_empty;
-use crate::record::{self, boot_id};
+use crate::record::{self, boot_id, read_or_empty};
 use rustix::fd::AsRawFd;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -124,7 +123,7 @@ fn probe(root: &Path) -> std::result::Result<(), String> {
         .map_err(|e| format!("the file system of {} has no files without a name ({e})", dir.display()))?;
     // Without a name in the file system, there is nothing to be left behind.
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    crate::layers::mount_image(&path).map(drop).map_err(|e| {
+    crate::layer_image::mount(&path).map(drop).map_err(|e| {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let errno = e.errno().map_or_else(|| e.to_string(), |n| rustix::io::Errno::from_raw_os_error(n).to_string());
         format!("Linux {release} mounts no image from a file in {} ({errno})", dir.display())

@@ -103,10 +103,10 @@ fn in_bytes(text: &[u8]) -> Option<&'static str> {
     let mut at = 0;
     while at < text.len() {
         // Whatever begins a secret begins a word.
-        if at == 0 || !is_word(text[at - 1]) {
-            if let Some(what) = begins(&text[at..]) {
-                return Some(what);
-            }
+        if (at == 0 || !is_word(text[at - 1]))
+            && let Some(what) = begins(&text[at..])
+        {
+            return Some(what);
         }
         at += 1;
     }

@@ -13,8 +13,8 @@ pub use view::{Origin, PortExplanation, Program, Reason, Verdict, Way};
 pub(crate) use warning::warnings;
 
 use crate::Engine;
-use crate::config::read_or_empty;
 use crate::network::port_mapping;
+use crate::record::read_or_empty;
 use crate::record::{Record, Status};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;

@@ -21,11 +21,10 @@
 //! Whoever only looks at an image takes what is there, and mounts the rest for himself. What was mounted of a layer that is
 //! removed is unmounted by its remover, or, should he be killed, by the next one.
 
-mod image;
 mod namespace;
 
 use crate::Engine;
-pub(crate) use image::mount as mount_image;
+use crate::held::HeldLayers;
 use namespace::{Namespace, Wanted};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -60,13 +59,6 @@ impl Lower {
     pub(crate) fn mounted(mount: OwnedFd) -> Lower {
         Lower { path: PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd())), mount: Some(mount) }
     }
-}
-
-/// The namespace, and where it is announced that this process holds it.
-#[derive(Debug)]
-pub(crate) struct HeldLayers {
-    name: String,
-    namespace: OwnedFd,
 }
 
 /// The same, for a program that is executed.

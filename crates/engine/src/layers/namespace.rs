@@ -1,7 +1,7 @@
 //! The mount namespace in which a root's layers are mounted: see the parent module.
 
-use super::image;
 use crate::elsewhere::inside;
+use crate::layer_image as image;
 use crate::record;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};

@@ -43,7 +43,7 @@ impl Engine {
     /// The container's own /etc files, written into a directory of it. Not the run directory: whoever is root inside can
     /// make them as large as he likes, and what is below /run is the whole host's memory.
     pub(crate) fn write_etc(&self, record: &Record, naming: Option<&Naming>, dir: &Path) -> Result<()> {
-        let host_text = |path: &str| crate::config::read_or_empty(Path::new(path));
+        let host_text = |path: &str| crate::record::read_or_empty(Path::new(path));
         let resolv = resolv_conf(record, &self.config.network.dns, naming.is_some(), &host_text);
         let hosts = if record.request.network == NetworkMode::Host {
             let added = self.added_hosts(record)?;

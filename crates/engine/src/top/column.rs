@@ -1,7 +1,7 @@
 //! The columns of ps(1) that are known here.
 
 use super::process::Process;
-use crate::config::read_or_empty;
+use crate::record::read_or_empty;
 use crate::{stats, time};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -30,6 +30,7 @@
 mod address;
 pub mod archive;
 mod blob;
+mod bounds;
 mod check;
 mod collect;
 mod container;

@@ -1,8 +1,9 @@
 //! What an image may cost, whatever it says of itself: limits against bombs, and the words in which they refuse.
 
 use crate::Store;
+use crate::bounds::beyond;
 use crate::layer::UnpackLimits;
-use tare_model::{Error, Kind, Result};
+use tare_model::Result;
 
 /// No document is ever read that is longer, whatever the limits say: a stored one stays readable when limits are lowered.
 pub(crate) const DOCUMENT_MAX: u64 = 64 << 20;
@@ -88,13 +89,6 @@ impl Limits {
         }
         Ok(())
     }
-}
-
-/// An error about a limit.
-pub(crate) fn beyond(operation: &'static str, key: &str, why: &str) -> Error {
-    Error::new(Kind::Exhausted, operation, "")
-        .because(why)
-        .hint(format!("if it is meant so, raise {key} under [limits] in the configuration file"))
 }
 
 impl Store {

@@ -5,7 +5,7 @@ use super::layout::{
     SUPER_SIZE, XATTR_HEADER, align, split_name, type_bits,
 };
 use super::sparse::chunks;
-use super::tree::{Body, Id, Node, Place, ROOT, Tree};
+use super::tree::{Body, EACH_NODE, Id, Node, Place, ROOT, Tree};
 use super::xattrs::{OPAQUE, push, pushed};
 use std::io::{self, Write};
 use tare_model::{Error, Kind, Result};
@@ -19,8 +19,8 @@ const BUFFER: usize = 1 << 20;
 /// From here on a place is counted in the copies behind the archive, wherever these begin.
 pub const IN_COPIES: u64 = 1 << 62;
 
-/// Bytes of memory that a node takes while its image is made.
-pub(super) const EACH_NODE: usize = size_of::<Spot>() + size_of::<(Id, Id)>();
+// What the tree counts for it.
+const _: () = assert!(size_of::<Spot>() + size_of::<(Id, Id)>() <= EACH_NODE);
 
 /// Where one inode goes.
 #[derive(Debug, Clone, Copy)]

@@ -17,6 +17,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use tare_model::{Error, Kind, Result};
 
 /// Links followed on the way to one parent, at most (the kernel's number).
+/// Bytes of memory that a node takes while its image is made.
+pub(super) const EACH_NODE: usize = 32;
 const LINKS: usize = 40;
 /// Names, nodes and bytes of texts, at most: they are counted in 32 bits. Whoever fills a tree stops long before, by [`Tree::weight`].
 const MOST: usize = u32::MAX as usize >> 1;
@@ -234,7 +236,7 @@ impl Tree {
 
     /// About how many bytes of memory it holds, and will hold while its image is made.
     pub fn weight(&self) -> u64 {
-        let nodes = self.nodes.len() * (size_of::<Node>() + super::image::EACH_NODE);
+        let nodes = self.nodes.len() * (size_of::<Node>() + EACH_NODE);
         let names = self.names.len() * (size_of::<Name>() + size_of::<u32>()) + self.table.len() * size_of::<u32>();
         let pending = self.pending.len() * size_of::<(Id, Unsettled)>() + self.paths;
         let pieces = self.pieces * size_of::<Place>() + self.sparse.len() * size_of::<(u8, Box<[Place]>)>();

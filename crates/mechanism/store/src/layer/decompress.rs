@@ -8,7 +8,7 @@ use tare_format::inflate::{Gunzip, SLACK};
 use tare_model::image::Compression;
 use tare_model::{Error, Kind};
 
-pub(super) use tare_format::inflate::HISTORY;
+use tare_format::inflate::HISTORY;
 
 /// Bytes of content in one buffer: large, because each hand-over may cost a wake-up.
 const CONTENT: usize = 512 << 10;

@@ -188,7 +188,7 @@ fn check_volume(out: u64, read: u64, limits: &UnpackLimits) -> Result<()> {
 }
 
 fn too_much(key: &str, what: String) -> Error {
-    crate::limits::beyond("unpack layer", key, &format!("it unpacks to {what}"))
+    crate::bounds::beyond("unpack layer", key, &format!("it unpacks to {what}"))
 }
 
 /// A buffer with what is in it. Its own length never changes, so that it is not zeroed again and again.

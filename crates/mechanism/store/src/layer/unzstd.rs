@@ -1,9 +1,9 @@
 //! zstd undone, with windows whose memory all decoders of the process share.
 
-use super::decompress::HISTORY;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
+use tare_format::inflate::HISTORY;
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 /// Bytes that are read at once.
