@@ -36,7 +36,7 @@ class Puller:
 
 TARE_BINARY = str(BENCH / "tare")
 CTR = ("ctr", "images")
-PULLERS_ = {
+PULLERS = {
     "tare": Puller((TARE_BINARY, "pull", "-q", "%i"), (TARE_BINARY, "rmi", "-f", "%i")),
     "tare, trees": Puller((TARE_BINARY, "--snapshotter", "overlay", "pull", "-q", "%i"), (TARE_BINARY, "rmi", "-f", "%i")),
     "podman": Puller(("podman", "pull", "-q", "%i"), ("podman", "rmi", "-f", "%i"), "peers"),
@@ -48,11 +48,8 @@ PULLERS_ = {
     # Fetches and keeps, but unpacks nothing.
     "skopeo": Puller(("skopeo", "copy", "-q", "--src-tls-verify=false", "docker://%i", f"oci:{DISK}/skopeo:1"), ("rm", "-rf", f"{DISK}/skopeo")),
     # Fetches, inflates, hashes both sides and writes the same bytes, with both processors, and nothing else.
-    "floor-": Puller((str(BENCH / "pull"), f"http://{REGISTRY}/v2/%n", f"{DISK}/floor"), ("rm", "-rf", f"{DISK}/floor")),
+    "floor": Puller((str(BENCH / "pull"), f"http://{REGISTRY}/v2/%n", f"{DISK}/floor"), ("rm", "-rf", f"{DISK}/floor")),
 }
-
-
-PULLERS = {k: v for k, v in PULLERS_.items() if k not in ("floor-", "tare, trees")}
 
 
 def publish(*images: str) -> None:
