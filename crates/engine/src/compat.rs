@@ -2,13 +2,14 @@
 
 use crate::elsewhere::Home;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, mkdir, open};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change,
+    move_mount, open_tree,
 };
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use tare_kernel::process::{Namespaces, unshare};
 use tare_model::{Context, Error, Kind, Result};
@@ -64,14 +65,17 @@ pub(crate) fn overlay(overlay: &Overlay<'_>) -> Result<OwnedFd> {
 }
 
 impl Overlay<'_> {
-    /// All lower directories in one value, as numbers of open descriptors relative to /proc/self/fd.
+    /// All lower directories in one value, as numbers of open descriptors relative to /proc/self/fd, where that is enough.
     fn at_once(&self) -> Result<OwnedFd> {
-        let opened = self.lowers.iter().map(|path| Opened::of(path)).collect::<rustix::io::Result<Vec<_>>>();
+        if self.lowers.iter().any(|lower| detached(lower).is_some()) {
+            return self.attached();
+        }
+        let opened = self.lowers.iter().map(|path| open_directory(path)).collect::<rustix::io::Result<Vec<_>>>();
         let opened = opened.map_err(|e| Error::io("open", "layers", e))?;
-        let names: Vec<String> = opened.iter().map(|lower| lower.number.to_string()).collect();
+        let names: Vec<String> = opened.iter().map(|lower| lower.as_raw_fd().to_string()).collect();
         let names = names.join(":");
         if names.len() > VALUE {
-            return self.by_page(&names);
+            return self.attached();
         }
         let fs = context()?;
         let home = open_directory(Path::new(".")).map_err(|e| Error::io("open", ".", e))?;
@@ -99,17 +103,17 @@ impl Overlay<'_> {
         fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     }
 
-    /// By mount(2), whose options fill a page where one value of fsconfig(2) has 255 bytes. It mounts somewhere: in a mount namespace
-    /// that is left again at once, over a directory that is there for certain; a clone of the mount outlives that.
-    fn by_page(&self, names: &str) -> Result<OwnedFd> {
-        let fail = |e| Error::io("mount", "overlay", e);
-        let mut text = format!("lowerdir={names}");
-        let mut held = Vec::new();
+    /// In a mount namespace of its own, which is left again at once, with every lower directory attached under a short name: up to
+    /// Linux 6.14 detached mounts are no lower directories (`clone_private_mount` asks that they be in the caller's namespace),
+    /// and up to 6.6 all names have to fit into one value. That of mount(2) may fill a page. The overlay has its own clones of all
+    /// that it needs, and a clone of its mount outlives the namespace.
+    fn attached(&self) -> Result<OwnedFd> {
+        let mut text =
+            format!("lowerdir={}", (0..self.lowers.len()).map(|i| i.to_string()).collect::<Vec<_>>().join(":"));
         if let Some((upper, work)) = self.upper {
             for (key, path) in [("upperdir", upper), ("workdir", work)] {
-                let fd = Opened::of(path).map_err(|e| Error::io("open", path.display(), e))?;
-                text.push_str(&format!(",{key}={}", fd.number));
-                held.push(fd);
+                text.push_str(&format!(",{key}="));
+                text.push_str(&escaped(path)?);
             }
         }
         for (key, value) in self.options {
@@ -117,39 +121,62 @@ impl Overlay<'_> {
             text.push_str(key);
             text.extend(value.map(|value| format!("={value}")));
         }
+        let fail = |e| Error::io("mount", "overlay", e);
         let text = CString::new(text).map_err(|_| fail(Errno::INVAL))?;
         let home = Home::remember()?;
         unshare(Namespaces::MOUNT).during("mount", "overlay")?;
-        let attempt = || -> rustix::io::Result<OwnedFd> {
-            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-            rustix::process::chdir("/proc/self/fd")?;
-            mount("overlay", "/proc", "overlay", MountFlags::empty(), Some(text.as_c_str()))?;
-            open_tree(CWD, "/proc", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-        };
-        let made = attempt();
+        let made = self.attach(&text);
         home.back()?;
         made.map_err(|e| match e {
             Errno::INVAL | Errno::TOOBIG => fail(e).hint("the kernel's log says why: dmesg | grep overlayfs | tail"),
             e => fail(e),
         })
     }
-}
 
-/// A directory that can be named by a number.
-struct Opened {
-    number: i32,
-    /// None if somebody else keeps it open.
-    _own: Option<OwnedFd>,
-}
-
-impl Opened {
-    fn of(path: &Path) -> rustix::io::Result<Opened> {
-        let number = path.strip_prefix("/proc/self/fd").ok().and_then(|rest| rest.to_str()?.parse().ok());
-        match number {
-            Some(number) => Ok(Opened { number, _own: None }),
-            None => open_directory(path).map(|fd| Opened { number: fd.as_raw_fd(), _own: Some(fd) }),
+    fn attach(&self, options: &CStr) -> rustix::io::Result<OwnedFd> {
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let descriptors = open_directory(Path::new("/proc/self/fd"))?;
+        // A directory that is there for certain.
+        mount("tare", "/proc", "tmpfs", MountFlags::empty(), Some(c"mode=0700,size=16m"))?;
+        rustix::process::chdir("/proc")?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        for (i, lower) in self.lowers.iter().enumerate() {
+            let at = i.to_string();
+            mkdir(&at, Mode::RWXU)?;
+            match detached(lower) {
+                Some(number) => {
+                    move_mount(&descriptors, number, CWD, &at, MoveMountFlags::MOVE_MOUNT_F_SYMLINKS)?;
+                }
+                None => {
+                    let tree = open_tree(CWD, lower, clone)?;
+                    move_mount(&tree, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+                }
+            }
         }
+        mkdir("overlay", Mode::RWXU)?;
+        mount("overlay", "overlay", "overlay", MountFlags::empty(), Some(options))?;
+        open_tree(CWD, "overlay", clone)
     }
+}
+
+/// The number of the descriptor that a path stands for: a mount that is attached nowhere.
+fn detached(path: &Path) -> Option<&str> {
+    path.strip_prefix("/proc/self/fd").ok()?.to_str()
+}
+
+/// As a value among mount(2)'s options.
+fn escaped(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| {
+        Error::new(Kind::Invalid, "mount", "overlay").because(format!("{} is not UTF-8", path.display()))
+    })?;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\\' | ',' | ':') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    Ok(out)
 }
 
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -177,6 +204,18 @@ fn worded(fs: &OwnedFd, e: Errno) -> Error {
 mod tests {
     use super::*;
 
+    fn looks_right(mounted: &OwnedFd) {
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/self/fd/{}/{name}", mounted.as_raw_fd())).unwrap();
+        assert_eq!((read("bottom"), read("top")), ("b".to_owned(), "t".to_owned()));
+    }
+
+    /// A work directory of an overlay that was volatile is refused.
+    fn anew(work: &Path) {
+        std::fs::remove_dir_all(work).unwrap();
+        std::fs::create_dir(work).unwrap();
+    }
+
     /// Every way makes the same overlay, with more layers than the older one has room for in one value.
     #[test]
     fn many_layers_are_stacked_in_every_way() {
@@ -187,7 +226,7 @@ mod tests {
             path
         };
         let (upper, work) = (make("upper"), make("work, with: signs"));
-        for count in [3, 200, LOWERS] {
+        for count in [3, LOWERS] {
             let lowers: Vec<PathBuf> = (0..count).map(|i| make(&format!("{count}-{i}"))).collect();
             std::fs::write(lowers[count - 1].join("bottom"), "b").unwrap();
             std::fs::write(lowers[0].join("top"), "t").unwrap();
@@ -195,15 +234,18 @@ mod tests {
             for upper in [None, Some((upper.as_path(), work.as_path()))] {
                 let plan = Overlay { lowers: &lowers, upper, options: &options[..1 + usize::from(upper.is_some())] };
                 let before = rustix::process::getcwd(Vec::new()).unwrap();
-                for mounted in [overlay(&plan), plan.at_once()] {
-                    let mounted = mounted.unwrap();
-                    let read = |name: &str| {
-                        let path = format!("/proc/self/fd/{}/{name}", mounted.as_raw_fd());
-                        std::fs::read_to_string(path).unwrap()
-                    };
-                    assert_eq!((read("bottom"), read("top")), ("b".to_owned(), "t".to_owned()), "{count}");
-                    drop(mounted);
-                    let _ = std::fs::remove_dir_all(work.join("work"));
+                for way in
+                    [overlay as fn(&Overlay<'_>) -> Result<OwnedFd>, |plan| plan.at_once(), |plan| plan.attached()]
+                {
+                    looks_right(&way(&plan).unwrap());
+                    // As images of layers and mapped directories are given.
+                    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                    let mounts: Vec<OwnedFd> = lowers.iter().map(|l| open_tree(CWD, l, clone).unwrap()).collect();
+                    let names: Vec<PathBuf> =
+                        mounts.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into()).collect();
+                    anew(&work);
+                    looks_right(&way(&Overlay { lowers: &names, ..plan }).unwrap());
+                    anew(&work);
                 }
                 assert_eq!(rustix::process::getcwd(Vec::new()).unwrap(), before);
             }
