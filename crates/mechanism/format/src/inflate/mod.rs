@@ -17,6 +17,8 @@
 
 mod bits;
 mod blocks;
+#[cfg(test)]
+mod fuzz;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ impl Read for Slow<'_> {
     }
 }
 
-fn gunzip(source: impl Read, room: usize) -> io::Result<Vec<u8>> {
+pub(super) fn gunzip(source: impl Read, room: usize) -> io::Result<Vec<u8>> {
     let mut gunzip = Gunzip::new(source);
     let mut buffer = vec![0xaa; HISTORY + SLACK + room];
     let mut all = Vec::new();
@@ -46,7 +46,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Text with repetitions near and far, runs, and pieces that cannot be compressed.
-fn mixed(length: usize) -> Vec<u8> {
+pub(super) fn mixed(length: usize) -> Vec<u8> {
     let words = noise(7, 40_000);
     let mut out: Vec<u8> = Vec::new();
     let mut i = 0;
