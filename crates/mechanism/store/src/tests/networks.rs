@@ -2,6 +2,7 @@ use super::{Root, assert_sound, child, container, in_child, pool};
 use crate::{AddressRequest, Durability, NewContainer, Store};
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use tare_model::address::IpNet;
 use tare_model::network::{Driver, Network, Subnet};
 use tare_model::{Error, Kind, Result};
@@ -237,7 +238,7 @@ PRAGMA user_version = 1;
 fn old_store(rows: &str) -> Result<Root> {
     let root = Root::new();
     for dir in ["blobs/sha256", "layers", "containers", "volumes", "tmp"] {
-        std::fs::create_dir_all(root.store.root().join(dir)).unwrap();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root.store.root().join(dir)).unwrap();
     }
     let db = rusqlite::Connection::open(root.store.root().join("state.db")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
