@@ -23,13 +23,25 @@ impl Engine {
     /// A container's row and record, by name, id or id prefix.
     pub(crate) fn find(&self, name: &str) -> Result<(ContainerRow, Record)> {
         let row = self.store.container(name)?;
-        let mut record = self.dirs(&row.id).record().or_else(|e| {
-            // It was removed just now: then that is what is wrong.
-            self.store.container(&row.id)?;
-            Err(e)
-        })?;
+        let mut record = self.dirs(&row.id).record().map_err(|e| self.undescribed(&row, e))?;
         record.request.name = Some(row.name.clone());
         Ok((row, record))
+    }
+
+    /// Why a container's description cannot be read: it is being made just now, was removed just now, or `e`.
+    fn undescribed(&self, row: &ContainerRow, e: Error) -> Error {
+        let dirs = self.dirs(&row.id);
+        match (dirs.is_alive(), self.store.container(&row.id)) {
+            (_, Err(removed)) => removed,
+            // Its maker holds the lock until the description is there; it may have come by now.
+            (Ok(true), Ok(_)) => {
+                Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
+            }
+            (_, Ok(_)) if dirs.record().is_ok() => {
+                Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
+            }
+            _ => e,
+        }
     }
 
     /// All that is known of a container. Clears up after it first if its supervisor is gone.
@@ -71,18 +83,7 @@ impl Engine {
             self.store.container(&row.id)?;
         }
         self.end_left_change(&dirs, &row.id);
-        let record = match dirs.record() {
-            Err(_) if dirs.is_alive()? => {
-                return Err(
-                    Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
-                );
-            }
-            Err(e) => {
-                self.store.container(&row.id)?;
-                return Err(e);
-            }
-            Ok(record) => record,
-        };
+        let record = dirs.record().map_err(|e| self.undescribed(row, e))?;
         let mut view = record.view(self, &row.name);
         view.exit = dirs.exit()?;
         view.started_at = dirs.begun()?.map(|b| b.started_at);

@@ -95,6 +95,8 @@ impl Engine {
             self.store.end_rebuilding()?;
         }
         done.extend(self.store.repair()?);
+        // A layer that was unpacked anew is another file than the one that is mounted.
+        self.let_go_of_layers()?;
         Ok(done)
     }
 

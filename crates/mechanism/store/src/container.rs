@@ -89,8 +89,15 @@ impl Store {
             drop(std::fs::remove_dir(&dir));
         }
         drop(writer);
-        if new.durability == Durability::Durable && reserved.is_ok() {
-            crate::sync_dir(&self.root().join("containers"))?;
+        if new.durability == Durability::Durable
+            && reserved.is_ok()
+            && let Err(e) = crate::sync_dir(&self.root().join("containers"))
+        {
+            // All or nothing: who asked is told that nothing was made.
+            drop(self.release_container(new.id, new.durability));
+            drop(self.release_addresses(new.id));
+            drop(std::fs::remove_dir(&dir));
+            return Err(e);
         }
         reserved
     }
