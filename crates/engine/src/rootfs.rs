@@ -23,12 +23,13 @@ const INIT_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
 impl Engine {
     /// Mounts the container's root for a start, detached: visible nowhere until somebody moves it.
-    pub(crate) fn mount_root(&self, record: &Record) -> Result<OwnedFd> {
+    /// What comes with it may be closed at once, but each of its mounts takes the kernel some time then.
+    pub(crate) fn mount_root(&self, record: &Record) -> Result<(OwnedFd, Vec<Lower>)> {
         match &record.request.source {
             Source::Rootfs(path) => {
                 let root = bind_root(path)?;
                 record.ids.iter().try_for_each(|ids| userns::map(&root, ids, path))?;
-                Ok(root)
+                Ok((root, Vec::new()))
             }
             Source::Image(_) => {
                 let dirs = self.dirs(&record.id);
@@ -45,34 +46,57 @@ impl Engine {
         changes: Changes<'_>,
         volatile: bool,
         mounting: Mounting,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, Vec<Lower>)> {
         let mut lowers = self.lowers(record, mounting)?;
         if let Some(ids) = &record.ids {
             lowers = Engine::mapped_lowers(lowers, ids)?;
         }
-        match changes {
+        let root = match changes {
             Changes::Writable { upper, work } => overlay(&paths(&lowers), Some((upper, work)), volatile),
             Changes::ReadOnly { upper } => overlay(&[&[upper.to_owned()], &paths(&lowers)[..]].concat(), None, false),
-        }
+        };
+        root.map(|root| (root, lowers))
     }
 
     /// The read-only layers under the container's changes, top first, the init layer among them.
     pub(crate) fn lowers(&self, record: &Record, mounting: Mounting) -> Result<Vec<Lower>> {
         let mut layers = self.mounted_layers(&record.layers, mounting)?;
-        layers.insert(0, Lower::directory(self.init_layer(&paths(&layers))?));
+        layers.insert(0, Lower::directory(self.init_layer(&record.layers, &paths(&layers))?));
         Ok(layers)
     }
 
     /// What the image alone shows, read-only: to compare with, and to copy from.
     pub(crate) fn mount_image(&self, layers: &[Digest]) -> Result<OwnedFd> {
-        let layers = self.mounted_layers(layers, Mounting::ForOne)?;
-        let lowers = paths(&layers);
-        let init = self.init_layer(&lowers)?;
+        let mounted = self.mounted_layers(layers, Mounting::ForOne)?;
+        let lowers = paths(&mounted);
+        let init = self.init_layer(layers, &lowers)?;
         // A single lower directory without an upper one is not an overlay: the init layer makes at least two.
         overlay(&[&lowers[..], &[init]].concat(), None, false)
     }
 
-    fn init_layer(&self, layers: &[PathBuf]) -> Result<PathBuf> {
+    /// The init layer for these layers (bottom first), which `lowers` shows (top first). Layers do not change, so what was found of a
+    /// stack is kept for this boot: four look-ups in each of many layers take longer than all the rest.
+    fn init_layer(&self, layers: &[Digest], lowers: &[PathBuf]) -> Result<PathBuf> {
+        let stack: Vec<String> = layers.iter().map(Digest::hex).collect();
+        let kept = self.config.run.join("init").join(&Digest::of(stack.concat().as_bytes()).hex()[..32]);
+        if let Ok(name) = std::fs::read_link(&kept) {
+            let path = self.config.root.join("init").join(name);
+            if path.is_dir() {
+                return Ok(path);
+            }
+            let _ = std::fs::remove_file(&kept);
+        }
+        let path = self.init_layer_of(lowers)?;
+        // Whoever cannot keep it looks again.
+        if let Some(name) = path.file_name()
+            && crate::record::make_private(&self.config.run.join("init")).is_ok()
+        {
+            let _ = std::os::unix::fs::symlink(name, &kept);
+        }
+        Ok(path)
+    }
+
+    fn init_layer_of(&self, layers: &[PathBuf]) -> Result<PathBuf> {
         let mut signature = String::new();
         let mut dirs = Vec::new();
         for name in INIT_DIRS {

@@ -15,6 +15,7 @@
 //! parent-death signal), and whoever looks next finds the lock free and takes the rest down.
 
 use crate::attach::{Attachment, FAILED, STARTED, Start};
+use crate::layers::Lower;
 use crate::record::{Begun, Dirs, Durable, Record, Status, boot_id, start_time, write_json};
 use crate::request::{MountKind, NamespaceMode, NetworkMode, RunRequest};
 use crate::spec::{self, Facts};
@@ -78,6 +79,9 @@ struct Prepared {
     dirs: Dirs,
     lock: OwnedFd,
     root: OwnedFd,
+    /// What the root was made of. Closed by the launcher, when it executes the supervisor, and the container runs already.
+    #[expect(dead_code, reason = "open is all that they must be")]
+    lowers: Vec<Lower>,
     layout: Layout,
     cgroup: CgroupPlan,
     plan: LaunchPlan,
@@ -164,7 +168,7 @@ impl Engine {
         let record = self.decide(request, image.as_ref())?;
         let root = match &image {
             Some(image) => self.mount_image(&image.diff_ids())?,
-            None => self.mount_root(&record)?,
+            None => self.mount_root(&record)?.0,
         };
         let identity = users::resolve(&root, &record.user, &record.request.groups)?;
         let spec = spec::spec(&record, &identity, &self.facts(&record)?, &self.cgroup_path(&record.id));
@@ -210,7 +214,7 @@ impl Engine {
         let dirs = self.dirs(&record.id);
         self.fault("lock")?;
         self.trace.point(Mark::Lock);
-        let root = self.mount_root(record)?;
+        let (root, lowers) = self.mount_root(record)?;
         self.fill_volumes(&root, record)?;
         self.fault("rootfs")?;
         self.trace.point(Mark::Root);
@@ -253,6 +257,7 @@ impl Engine {
             dirs,
             lock,
             root,
+            lowers,
             layout,
             cgroup,
             plan,

@@ -117,14 +117,14 @@ impl Engine {
         let lock = dirs.lock_within(std::time::Duration::from_millis(50))?.ok_or_else(busy)?;
         let rest = Rest { run: dirs.run.clone(), _lock: lock };
         let root = match (&record.request.source, mounts) {
-            (Source::Rootfs(_), _) => self.mount_root(record)?,
+            (Source::Rootfs(_), _) => self.mount_root(record)?.0,
             (Source::Image(_), Mounts::With) => {
                 let changes = Changes::Writable { upper: &dirs.upper(), work: &dirs.state.join("work") };
                 // Never volatile: that would forbid the start, which makes a mount of its own.
-                self.mount_layers(record, changes, false, Mounting::ForOne)?
+                self.mount_layers(record, changes, false, Mounting::ForOne)?.0
             }
             (Source::Image(_), Mounts::Without) => {
-                self.mount_layers(record, Changes::ReadOnly { upper: &dirs.upper() }, false, Mounting::ForOne)?
+                self.mount_layers(record, Changes::ReadOnly { upper: &dirs.upper() }, false, Mounting::ForOne)?.0
             }
         };
         let namespace = match mounts {
