@@ -49,7 +49,8 @@ fn words(random: &mut Random, world: &World, thread: usize) -> (&'static str, Ve
         2 => ("load", list(&["load", "--input", &world.path("oci.tar")])),
         3 => ("pull", list(&["pull", &world.remote()])),
         4 => ("tag", list(&["tag", "kept:2", &image])),
-        5 => ("untag", list(&["untag", &image])),
+        // Of one name: of the image alone it takes all names away, those of others too.
+        5 => ("untag", list(&["untag", &image, &image])),
         6 | 7 => ("rmi", list(&["rmi", ["app:1", &image, &world.remote(), "other:1"][random.below(4)]])),
         8 => ("commit", list(&["commit", &container, &image])),
         9 | 10 => {
