@@ -40,7 +40,8 @@ impl Digest {
     /// # Errors
     /// `Kind::Invalid` unless the text is exactly 64 lower-case hexadecimal digits.
     pub fn from_hex(hex: &str) -> Result<Self, Error> {
-        let bad = || Error::new(Kind::Invalid, "parse digest", hex).because("not 64 lower-case hexadecimal digits");
+        let bad =
+            || Error::new(Kind::Invalid, "parse digest", shown(hex)).because("not 64 lower-case hexadecimal digits");
         if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return Err(bad());
         }
@@ -70,15 +71,21 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// What somebody gave as a digest, for messages: quoted, and not longer than the longest real one.
+fn shown(text: &str) -> String {
+    let cut = text.char_indices().nth(150).map_or(text, |(i, _)| &text[..i]);
+    format!("{cut:?}{}", if cut.len() < text.len() { "…" } else { "" })
+}
+
 impl FromStr for Digest {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self, Error> {
         match s.split_once(':') {
             Some(("sha256", hex)) => Digest::from_hex(hex),
-            Some((algorithm, _)) => Err(Error::new(Kind::Unsupported, "parse digest", s)
-                .because(format!("algorithm {algorithm:?} is not supported"))
+            Some((algorithm, _)) => Err(Error::new(Kind::Unsupported, "parse digest", shown(s))
+                .because(format!("algorithm {} is not supported", shown(algorithm)))
                 .hint("use a sha256 digest")),
-            None => Err(Error::new(Kind::Invalid, "parse digest", s).because("expected sha256:HEX")),
+            None => Err(Error::new(Kind::Invalid, "parse digest", shown(s)).because("expected sha256:HEX")),
         }
     }
 }

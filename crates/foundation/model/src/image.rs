@@ -261,26 +261,106 @@ impl ManifestOrIndex {
     /// `Kind::Invalid` for malformed or ambiguous documents, `Kind::Unsupported` for docker's schema 1.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let bad = |why: String| Error::new(Kind::Invalid, "parse manifest", "").because(why);
-        let v: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
-        let (layers, manifests) =
-            (v.get("layers").is_some() || v.get("config").is_some(), v.get("manifests").is_some());
-        if v.get("schemaVersion").and_then(serde_json::Value::as_u64) == Some(1) {
+        let shape: Shape = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        if shape.schema_version == Some(1) {
             return Err(Error::new(Kind::Unsupported, "parse manifest", "")
                 .because("docker's manifest schema 1 is obsolete")
                 .hint("push the image again with a current tool"));
         }
-        let says_index =
-            matches!(v.get("mediaType").and_then(|m| m.as_str()), Some(media::INDEX | media::DOCKER_INDEX));
-        let says_manifest =
-            matches!(v.get("mediaType").and_then(|m| m.as_str()), Some(media::MANIFEST | media::DOCKER_MANIFEST));
-        match (layers, manifests) {
+        if let Some(other) = shape.schema_version.filter(|v| *v != 2) {
+            return Err(bad(format!("its schema version is {other}, not 2")));
+        }
+        let says = shape.media_type.as_deref();
+        let says_index = matches!(says, Some(media::INDEX | media::DOCKER_INDEX));
+        let says_manifest = matches!(says, Some(media::MANIFEST | media::DOCKER_MANIFEST));
+        match (shape.layers || shape.config, shape.manifests) {
             (true, true) => Err(bad("the document is both a manifest and an index".into())),
             (true, false) if says_index => Err(bad("the document says index and holds layers".into())),
             (false, true) if says_manifest => Err(bad("the document says manifest and holds manifests".into())),
-            (true, false) => serde_json::from_value(v).map(ManifestOrIndex::Manifest).map_err(|e| bad(e.to_string())),
-            (false, true) => serde_json::from_value(v).map(ManifestOrIndex::Index).map_err(|e| bad(e.to_string())),
+            (true | false, _) if says.is_some() && !says_index && !says_manifest => {
+                Err(bad(format!("its media type {:?} is no image's", says.unwrap_or_default())))
+            }
+            (true, false) => {
+                serde_json::from_slice(bytes).map(ManifestOrIndex::Manifest).map_err(|e| bad(e.to_string()))
+            }
+            (false, true) => serde_json::from_slice(bytes).map(ManifestOrIndex::Index).map_err(|e| bad(e.to_string())),
             (false, false) => Err(bad("the document is neither a manifest nor an index".into())),
         }
+    }
+
+    /// The media type on which its announcement, what it says itself, and its shape agree (CVE-2021-41190).
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if they do not.
+    pub fn media_type(&self, announced: Option<&str>) -> Result<String, Error> {
+        let (own, default, allowed) = match self {
+            ManifestOrIndex::Manifest(m) => {
+                (m.media_type.as_deref(), media::MANIFEST, [media::MANIFEST, media::DOCKER_MANIFEST])
+            }
+            ManifestOrIndex::Index(i) => (i.media_type.as_deref(), media::INDEX, [media::INDEX, media::DOCKER_INDEX]),
+        };
+        let bad = |why: String| Err(Error::new(Kind::Invalid, "read manifest", "").because(why));
+        let chosen = announced.or(own).unwrap_or(default);
+        if !allowed.contains(&chosen) {
+            return bad(format!("announced as {chosen:?}, it is {}", own.unwrap_or(default)));
+        }
+        match own.filter(|own| *own != chosen) {
+            Some(own) => bad(format!("announced as {chosen}, the document says {own:?}")),
+            None => Ok(chosen.to_owned()),
+        }
+    }
+}
+
+/// The keys by which a manifest and an index differ.
+#[derive(Debug, Default)]
+struct Shape {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    config: bool,
+    layers: bool,
+    manifests: bool,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> serde::de::Visitor<'de> for Keys {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+                const KNOWN: [&str; 5] = ["schemaVersion", "mediaType", "config", "layers", "manifests"];
+                let mut shape = Shape::default();
+                let mut seen = [false; KNOWN.len()];
+                while let Some(key) = map.next_key::<String>()? {
+                    let Some(i) = KNOWN.iter().position(|k| k.eq_ignore_ascii_case(&key)) else {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                        continue;
+                    };
+                    // Other readers take another one of two, or do not tell capitals apart: it would be two documents.
+                    if std::mem::replace(&mut seen[i], true) {
+                        return Err(serde::de::Error::custom(format!("the key {:?} occurs twice", KNOWN[i])));
+                    }
+                    if KNOWN[i] != key {
+                        let why = format!("the key {key:?} differs from {:?} in upper and lower case only", KNOWN[i]);
+                        return Err(serde::de::Error::custom(why));
+                    }
+                    match i {
+                        0 => shape.schema_version = Some(map.next_value()?),
+                        1 => shape.media_type = map.next_value()?,
+                        _ => {
+                            map.next_value::<serde::de::IgnoredAny>()?;
+                            *[&mut shape.config, &mut shape.layers, &mut shape.manifests][i - 2] = true;
+                        }
+                    }
+                }
+                Ok(shape)
+            }
+        }
+        d.deserialize_map(Keys)
     }
 }
 

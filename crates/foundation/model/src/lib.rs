@@ -7,8 +7,13 @@
 pub mod address;
 pub mod digest;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod id_map;
 pub mod image;
+#[cfg(test)]
+#[path = "../../../mechanism/runtime/src/mutate.rs"]
+mod mutate;
 pub mod network;
 pub mod reference;
 pub mod runtime_spec;

@@ -47,10 +47,14 @@ impl Reference {
 
     /// The name as people write it: without `docker.io/library/` and without tag or digest.
     pub fn familiar_name(&self) -> String {
-        if self.host == DEFAULT_HOST {
-            self.repository.strip_prefix("library/").unwrap_or(&self.repository).to_owned()
-        } else {
-            self.name()
+        let short = self.repository.strip_prefix("library/").unwrap_or(&self.repository);
+        // Without its host, `docker.io/a.b/c` would be on another.
+        match short.split_once('/') {
+            _ if self.host != DEFAULT_HOST => self.name(),
+            Some((first, _)) if is_host(first) => self.name(),
+            // `docker.io/library/a/b` is not `docker.io/a/b`.
+            Some(_) => self.repository.clone(),
+            None => short.to_owned(),
         }
     }
 
@@ -103,9 +107,7 @@ impl FromStr for Reference {
             None => (rest, None),
         };
         let (host, path) = match name.split_once('/') {
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" || has_upper(first) => {
-                (first.to_owned(), path.to_owned())
-            }
+            Some((first, path)) if is_host(first) => (first.to_owned(), path.to_owned()),
             _ => (DEFAULT_HOST.to_owned(), name.to_owned()),
         };
         let host = if host == "index.docker.io" { DEFAULT_HOST.to_owned() } else { host };
@@ -132,13 +134,19 @@ impl FromStr for Reference {
     }
 }
 
+/// Whether the first component of a name is a host.
+fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost" || has_upper(first)
+}
+
 fn has_upper(s: &str) -> bool {
     s.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
-    let (name, port) = match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
-        Some((v6, port)) => {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (v6, port) = rest.split_once(']').ok_or("the registry's address is malformed")?;
             v6.parse::<std::net::Ipv6Addr>().map_err(|_| "the registry's address is malformed")?;
             ("", port.strip_prefix(':').or(if port.is_empty() { None } else { Some("x") }))
         }
@@ -147,7 +155,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
             None => (host, None),
         },
     };
-    if port.is_some_and(|p| p.parse::<u16>().is_err()) {
+    if port.is_some_and(|p| p.parse::<u16>().is_err() || p.starts_with('+')) {
         return Err("the registry's port is not a number up to 65535");
     }
     let label = |l: &str| {
@@ -217,6 +225,8 @@ mod tests {
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
             ("127.0.0.1:5000/x/y:t", "127.0.0.1:5000/x/y:t", "127.0.0.1:5000/x/y:t"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
             ("index.docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
         ] {
             let r: Reference = typed.parse().unwrap();
@@ -248,9 +258,12 @@ mod tests {
             "a b",
             "a..b",
             "h:99999/x",
+            "h:+80/x",
             "-a",
             "a_",
             "[::g]/x",
+            "[a.b/x",
+            "[a b.c\u{1b}/x",
             "../x",
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");

@@ -32,7 +32,7 @@ pub(crate) fn report(verb: &str, error: &Error) -> u8 {
 /// The text of a report.
 fn worded(verb: &str, error: &Error, colours: bool) -> String {
     let (red, yellow, plain) = if colours { ("\x1b[31m", "\x1b[33m", "\x1b[0m") } else { ("", "", "") };
-    let text = error.to_string();
+    let text = printable(&error.to_string());
     // `run`'s own errors begin with their verb already; said once is enough.
     let subject =
         if verb.is_empty() || text.starts_with(&format!("{verb} ")) { String::new() } else { format!("{verb}: ") };
@@ -41,9 +41,34 @@ fn worded(verb: &str, error: &Error, colours: bool) -> String {
         None => format!("{red}tare:{plain} {subject}{text}"),
     };
     if let Some(hint) = error.first_hint() {
-        report.push_str(&format!("\n{yellow}hint:{plain} {hint}"));
+        report.push_str(&format!("\n{yellow}hint:{plain} {}", printable(hint)));
     }
     report
+}
+
+/// The longest text of an error that is told, in characters.
+const LONGEST: usize = 1200;
+
+/// An error's text, which may quote what others have written.
+fn printable(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", one_line(&text[..cut])),
+        None => one_line(text),
+    }
+}
+
+/// A text of others as one line that does nothing but stand there.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Controls, and the characters that turn the direction of writing.
+        match c {
+            c if c.is_control() => out.extend(c.escape_default()),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn exit_code(verb: &str, error: &Error) -> u8 {
@@ -98,6 +123,14 @@ mod tests {
         assert!(worded("run", &e, true).contains("\x1b[31mtare:\x1b[0m"));
         let e = Error::new(Kind::Denied, "tare needs root for now", "").because("try sudo tare ps");
         assert_eq!(worded("ps", &e, false), "tare needs root for now: try sudo tare ps");
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_speak_to_the_terminal() {
+        let e = Error::new(Kind::Invalid, "read", "a\nb\u{1b}[2J\u{202e}").hint("x\ty");
+        assert_eq!(worded("load", &e, false), "tare: load: read a\\nb\\u{1b}[2J\\u{202e}: invalid\nhint: x\\ty");
+        let e = Error::new(Kind::Invalid, "read", "ä".repeat(5000));
+        assert_eq!(worded("load", &e, false).chars().count(), "tare: load: ".len() + LONGEST + 1);
     }
 
     #[test]

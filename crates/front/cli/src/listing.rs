@@ -1,5 +1,6 @@
 //! Tables, `--format` and `--quiet` of everything that lists.
 
+use crate::errors::one_line;
 use crate::out::Out;
 use crate::template::Template;
 use serde_json::{Map, Value};
@@ -116,7 +117,8 @@ impl Listing {
 
 fn cell(value: Option<&Value>) -> String {
     match value {
-        Some(Value::String(s)) => s.clone(),
+        // What an image says of itself does not speak to the terminal.
+        Some(Value::String(s)) => one_line(s),
         Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     }

@@ -4,7 +4,7 @@ use crate::http;
 use crate::session::{Answer, Call, Session, Whole};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
-use tare_model::image::{Descriptor, Index, Manifest, ManifestOrIndex, Platform, media};
+use tare_model::image::{Descriptor, Index, Manifest, ManifestOrIndex, Platform};
 use tare_model::{Context, Digest, Error, Kind, Reference, Result};
 use tare_store::Limits;
 
@@ -117,29 +117,13 @@ async fn fetch(
             .hint("check the address: this does not seem to be a registry"));
     }
     let parsed = ManifestOrIndex::parse(&bytes).during("read manifest from", &server)?;
-    let media_type = media_type(content_type.as_deref(), &parsed).map_err(|why| bad(Kind::Invalid, why))?;
+    let media_type = parsed.media_type(content_type.as_deref()).during("read manifest from", &server)?;
     let announced = entry.map(|e| e.media_type.as_str()).filter(|t| !t.is_empty());
     if let Some(announced) = announced.filter(|t| *t != media_type) {
         return Err(bad(Kind::Invalid, format!("announced as {announced}, it is {media_type}")));
     }
     let descriptor = Descriptor::new(&media_type, found, bytes.len() as u64);
     Ok(Document { bytes, descriptor, parsed })
-}
-
-/// The media type on which header, document and shape agree (CVE-2021-41190).
-fn media_type(header: Option<&str>, document: &ManifestOrIndex) -> Result<String, String> {
-    let (inner, default, allowed) = match document {
-        ManifestOrIndex::Manifest(m) => (&m.media_type, media::MANIFEST, [media::MANIFEST, media::DOCKER_MANIFEST]),
-        ManifestOrIndex::Index(i) => (&i.media_type, media::INDEX, [media::INDEX, media::DOCKER_INDEX]),
-    };
-    let chosen = header.or(inner.as_deref()).unwrap_or(default);
-    if !allowed.contains(&chosen) {
-        return Err(format!("the Content-Type {chosen} is not that of its content"));
-    }
-    match inner.as_deref() {
-        Some(inner) if inner != chosen => Err(format!("the Content-Type is {chosen}, the document says {inner}")),
-        _ => Ok(chosen.to_owned()),
-    }
 }
 
 /// A media type without its parameters.
@@ -166,25 +150,9 @@ fn no_platform(index: &Index, platform: &Platform) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
-    fn header_document_and_shape_must_agree() {
-        let index = |media_type: Option<&str>| {
-            ManifestOrIndex::Index(Index {
-                schema_version: 2,
-                media_type: media_type.map(Into::into),
-                manifests: Vec::new(),
-                annotations: BTreeMap::new(),
-            })
-        };
-        assert_eq!(media_type(None, &index(None)).unwrap(), media::INDEX);
-        assert_eq!(media_type(Some(media::DOCKER_INDEX), &index(None)).unwrap(), media::DOCKER_INDEX);
-        assert_eq!(media_type(None, &index(Some(media::DOCKER_INDEX))).unwrap(), media::DOCKER_INDEX);
-        for header in [media::MANIFEST, "application/json", "application/octet-stream"] {
-            assert!(media_type(Some(header), &index(None)).is_err(), "{header}");
-        }
-        assert!(media_type(Some(media::INDEX), &index(Some(media::DOCKER_INDEX))).is_err());
+    fn parameters_of_a_media_type_do_not_count() {
         assert_eq!(essence("Application/JSON; charset=utf-8"), "application/json");
     }
 }

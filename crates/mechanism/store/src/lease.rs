@@ -8,11 +8,12 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tare_model::{Context as _, Digest, Error, Result};
+use tare_model::{Context as _, Digest, Error, Kind, Result};
 
 /// Protects content from collection while it is being made; ends when the last clone is dropped.
 #[derive(Clone)]
@@ -198,9 +199,22 @@ impl Store {
 
 /// Removes a lease's directory; no error if it is not there.
 pub(crate) fn remove_lease_dir(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.during("remove", dir.display()),
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
+    let parent = match crate::layers::open_dir(parent) {
+        Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    };
+    loop {
+        // Not std's, which holds a descriptor for each level: what was refused may be as deep as a path is long.
+        match crate::layer::remove_tree(parent.as_fd(), name.as_bytes()) {
+            // Somebody else removes it as well.
+            Err(e) if e.kind() == Kind::NotFound => {
+                if !dir.exists() {
+                    return Ok(());
+                }
+            }
+            other => return other.during("remove", dir.display()),
+        }
     }
 }
 
@@ -219,7 +233,7 @@ impl Probe {
 fn try_lock(dir: &Path, how: FlockOperation) -> Result<Option<Probe>> {
     let fd = match open_lease(dir) {
         Ok(fd) => fd,
-        Err(e) if e.kind() == tare_model::Kind::NotFound => return Ok(None),
+        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
     match rustix::fs::flock(&fd, how) {

@@ -232,7 +232,10 @@ impl Write for Encoder {
 /// Refuses a stream that is longer than a manifest may be.
 pub(crate) fn read_document(mut from: impl Read, limits: &crate::Limits, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.by_ref().take(limits.manifest_bytes.saturating_add(1)).read_to_end(&mut bytes).during("read", what)?;
+    from.by_ref()
+        .take(limits.manifest_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|e| crate::layer::from_reader("read", what, e))?;
     limits.check_manifest(bytes.len() as u64).during("read", what)?;
     Ok(bytes)
 }

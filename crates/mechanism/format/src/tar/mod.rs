@@ -21,4 +21,6 @@ pub use writer::Writer;
 pub(crate) const BLOCK: usize = 512;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

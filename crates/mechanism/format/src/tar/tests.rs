@@ -19,7 +19,7 @@ fn read(archive: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
     Ok(found)
 }
 
-fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (entry, content) in entries {
         writer.entry(entry).unwrap();
@@ -35,7 +35,7 @@ fn file(path: &[u8], content: &[u8]) -> (Entry, Vec<u8>) {
 }
 
 /// One entry of each kind and difficulty.
-fn varied() -> Vec<(Entry, Vec<u8>)> {
+pub(super) fn varied() -> Vec<(Entry, Vec<u8>)> {
     let mut all = vec![file(b"plain", b"content"), file(&b"x/".repeat(120), b""), file(b"\xff\xfe", &[7; 1300])];
     all[1].0.path.extend_from_slice(b"long");
     let with = |path: &[u8], kind, f: &dyn Fn(&mut Entry)| {
@@ -168,7 +168,7 @@ fn global_headers_count_until_a_header_of_its_own() {
     assert!(entries.iter().all(|(e, _)| e.mtime == Time { secs: 5, nanos: 5 }));
 }
 
-fn fix_checksum(header: &mut [u8]) {
+pub(super) fn fix_checksum(header: &mut [u8]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

@@ -29,8 +29,8 @@ fn documents_that_contradict_themselves_are_refused() {
     let both = br#"{"schemaVersion":2,"config":{},"layers":[],"manifests":[]}"#;
     let long = [b"{".to_vec(), vec![b' '; 4 << 20]].concat();
     let cases: Vec<(Reply, Kind, &str)> = vec![
-        (Reply::ok(INDEX).header("Content-Type", media::MANIFEST), Kind::Invalid, "is not that of its content"),
-        (Reply::ok(INDEX).header("Content-Type", "application/json"), Kind::Invalid, "is not that of its content"),
+        (Reply::ok(INDEX).header("Content-Type", media::MANIFEST), Kind::Invalid, "announced as"),
+        (Reply::ok(INDEX).header("Content-Type", "application/json"), Kind::Invalid, "announced as"),
         (Reply::ok(&both[..]).header("Content-Type", media::INDEX), Kind::Invalid, "both a manifest and an index"),
         (Reply::ok("<html>").header("Content-Type", "text/html; charset=utf-8"), Kind::Invalid, "web page"),
         (Reply::ok(INDEX).header("Docker-Content-Digest", Digest::of(b"")), Kind::Corrupt, "expected sha256:e3b0c4"),

@@ -129,16 +129,16 @@ impl Loading<'_> {
         }
         source.fetch(&self.lease, descriptor)?;
         let bytes = self.store.read_blob(&descriptor.digest, DOCUMENT_MAX)?;
-        match ManifestOrIndex::parse(&bytes).during("load manifest", descriptor.digest)? {
+        let parsed = ManifestOrIndex::parse(&bytes).during("load manifest", descriptor.digest)?;
+        let announced = Some(descriptor.media_type.as_str()).filter(|t| !t.is_empty());
+        let media_type = parsed.media_type(announced).during("load manifest", descriptor.digest)?;
+        match parsed {
             ManifestOrIndex::Index(index) => {
                 let host = self.wanted_platform();
                 let chosen = index.choose(&host).ok_or_else(|| no_platform(&index, &host))?;
                 self.manifest(source, chosen, names, depth + 1)
             }
-            ManifestOrIndex::Manifest(manifest) => {
-                let media_type = manifest.media_type.as_deref().unwrap_or(media::MANIFEST);
-                self.image(source, &manifest, &bytes, media_type, names)
-            }
+            ManifestOrIndex::Manifest(manifest) => self.image(source, &manifest, &bytes, &media_type, names),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Where an image's documents and blobs come from: an archive that was taken in, or a directory.
 
 use super::{DOCKER, INDEX, LAYOUT};
+use crate::layer::from_reader;
 use crate::tree::{detect, read_document};
 use crate::{Event, Lease, Limits, Progress};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write as _};
@@ -14,6 +16,42 @@ use tare_model::{Context as _, Digest, Error, Kind, Result};
 
 /// An image archive has some hundred files; every one becomes a blob, so their number is bounded.
 const MEMBERS_MAX: usize = 65_536;
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    from: R,
+    read: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        self.read.set(self.read.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// An archive on its way out of its compression, held to the limits.
+struct Bounded<'a> {
+    from: &'a mut dyn Read,
+    /// Bytes that went into it.
+    read: &'a Cell<u64>,
+    out: u64,
+    limits: Limits,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer).map_err(|e| match e.get_ref().is_some_and(|e| e.is::<Error>()) {
+            true => e,
+            false => io::Error::other(Error::io("decompress", "archive", e)),
+        })?;
+        self.out += n as u64;
+        self.limits.check_image(self.out).map_err(io::Error::other)?;
+        self.limits.layer.check_ratio(self.read.get(), self.out).map_err(io::Error::other)?;
+        Ok(n)
+    }
+}
 
 /// Gives an image's parts.
 pub(super) trait Source {
@@ -43,16 +81,19 @@ impl Archive {
     /// Reads an archive to its end.
     pub(super) fn take_in(lease: &Lease, from: &mut dyn Read, progress: &dyn Progress) -> Result<Self> {
         let (compression, from) = detect(from)?;
-        let buffered = io::BufReader::with_capacity(1 << 20, from);
+        let (limits, read) = (*lease.store().limits(), Cell::new(0));
+        let buffered = io::BufReader::with_capacity(1 << 20, Counted { from, read: &read });
+        let bounded = |from: &mut dyn Read| {
+            let bounded = Bounded { from, read: &read, out: 0, limits };
+            Self::read(lease, io::BufReader::with_capacity(1 << 20, bounded), progress)
+        };
         match compression {
-            Compression::None => Self::read(lease, buffered, progress),
-            Compression::Gzip => {
-                let plain = flate2::bufread::MultiGzDecoder::new(buffered);
-                Self::read(lease, io::BufReader::with_capacity(1 << 20, plain), progress)
-            }
+            Compression::None => bounded(&mut { buffered }),
+            Compression::Gzip => bounded(&mut flate2::bufread::MultiGzDecoder::new(buffered)),
             Compression::Zstd => {
-                let plain = zstd::Decoder::with_buffer(buffered).during("read", "archive")?;
-                Self::read(lease, io::BufReader::with_capacity(1 << 20, plain), progress)
+                let mut plain = zstd::Decoder::with_buffer(buffered).during("read", "archive")?;
+                plain.window_log_max(limits.layer.zstd_window_log).during("read", "archive")?;
+                bounded(&mut plain)
             }
         }
     }
@@ -156,7 +197,7 @@ fn take_file(
 fn copy(from: &mut impl Read, to: &mut crate::BlobWriter, item: &str, progress: &dyn Progress) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let n = from.read(&mut buffer).during("read", item)?;
+        let n = from.read(&mut buffer).map_err(|e| from_reader("read", item, e))?;
         if n == 0 {
             return Ok(());
         }
@@ -173,11 +214,8 @@ impl Source for Archive {
     fn fetch(&self, lease: &Lease, blob: &Descriptor) -> Result<()> {
         // It was read before, or the store had it, which an archive without shared layers may rely on.
         lease.hold(&[blob.digest])?;
-        let size = lease.store().open_blob(&blob.digest).ok().and_then(|f| f.metadata().ok()).map(|m| m.len());
-        match size {
-            Some(size) if size == blob.size => Ok(()),
-            Some(size) => Err(Error::new(Kind::Corrupt, "load blob", blob.digest)
-                .because(format!("it has {size} bytes, and {} were announced", blob.size))),
+        match size_here(lease, &blob.digest) {
+            Some(size) => check_size(blob, size),
             None => Err(Error::new(Kind::NotFound, "load blob", blob.digest).because("the archive does not have it")),
         }
     }
@@ -187,6 +225,19 @@ impl Source for Archive {
         self.find(&clean)
             .ok_or_else(|| Error::new(Kind::NotFound, "load", path).because("the archive does not have this file"))
     }
+}
+
+/// The size of a blob that the store has.
+fn size_here(lease: &Lease, digest: &Digest) -> Option<u64> {
+    lease.store().open_blob(digest).ok()?.metadata().ok().map(|m| m.len())
+}
+
+fn check_size(blob: &Descriptor, size: u64) -> Result<()> {
+    if size == blob.size {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Corrupt, "load blob", blob.digest)
+        .because(format!("it has {size} bytes, and {} were announced", blob.size)))
 }
 
 /// An OCI layout directory.
@@ -210,7 +261,13 @@ impl Layout<'_> {
     fn open(&self, path: &str) -> Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match rustix::fs::openat2(self.dir, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-            Ok(fd) => Ok(Some(File::from(fd))),
+            Ok(fd) => {
+                let kind = rustix::fs::fstat(&fd).map(|s| FileType::from_raw_mode(s.st_mode));
+                match kind.map_err(|e| Error::io("open", path, e))? {
+                    FileType::RegularFile => Ok(Some(File::from(fd))),
+                    _ => Err(Error::new(Kind::Invalid, "open", path).because("it is no regular file")),
+                }
+            }
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(e) => Err(Error::io("open", path, e)),
         }
@@ -224,8 +281,8 @@ impl Source for Layout<'_> {
 
     fn fetch(&self, lease: &Lease, blob: &Descriptor) -> Result<()> {
         lease.hold(&[blob.digest])?;
-        if lease.store().has_blob(&blob.digest) {
-            return Ok(());
+        if let Some(size) = size_here(lease, &blob.digest) {
+            return check_size(blob, size);
         }
         let path = format!("blobs/sha256/{}", blob.digest.hex());
         let missing = || Error::new(Kind::NotFound, "load blob", blob.digest).because("the layout does not have it");

@@ -48,6 +48,7 @@ pub use extract::{ExtractOptions, Ownership, Replace, extract_into};
 pub use image_sink::ImageSink;
 pub use lowers::Lowers;
 pub use node::Found;
+pub(crate) use node::from_reader;
 pub use remove::remove_tree;
 pub use sink::{LayerSink, Tap};
 pub use tree::{TreeOptions, tar_tree};

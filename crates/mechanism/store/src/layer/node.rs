@@ -301,7 +301,7 @@ pub(super) fn write_all(fd: BorrowedFd<'_>, mut data: &[u8], path: &[u8]) -> Res
 }
 
 /// An error that a reader gave: one of ours that travels inside comes out again.
-pub(super) fn from_reader(operation: &'static str, object: impl std::fmt::Display, error: io::Error) -> Error {
+pub(crate) fn from_reader(operation: &'static str, object: impl std::fmt::Display, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(ours) => ours.clone(),
         None => Error::io(operation, object, error),

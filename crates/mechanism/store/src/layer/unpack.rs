@@ -48,6 +48,17 @@ impl Default for UnpackLimits {
     }
 }
 
+impl UnpackLimits {
+    /// Refuses what has become too much of too little.
+    pub(crate) fn check_ratio(&self, read: u64, out: u64) -> Result<()> {
+        if out > self.ratio_from && out / self.ratio > read {
+            let why = format!("{out} bytes from {read}, more than {} for one", self.ratio);
+            return Err(too_much("layer-ratio", why));
+        }
+        Ok(())
+    }
+}
+
 /// What a layer turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpacked {
@@ -180,11 +191,7 @@ fn check_volume(out: u64, read: u64, limits: &UnpackLimits) -> Result<()> {
     if out > limits.total {
         return Err(too_much("layer-bytes", format!("more than {} bytes", limits.total)));
     }
-    if out > limits.ratio_from && out / limits.ratio > read {
-        let why = format!("{out} bytes from {read}, more than {} for one", limits.ratio);
-        return Err(too_much("layer-ratio", why));
-    }
-    Ok(())
+    limits.check_ratio(read, out)
 }
 
 fn too_much(key: &str, what: String) -> Error {
