@@ -80,7 +80,7 @@ fn what_follows_the_end_counts_for_the_digest_only() {
         assert!(out.code != 0 || g.stored().len() == 4, "{}", out.stderr);
         // No end at all is how some tools write.
         assert_eq!(g.shows("no end", vec![Tar::new().file("f", "x").file("g", "x").0]), ["f", "g"]);
-        assert_eq!(g.shows("nothing", vec![Vec::new()]), [String::new(); 0]);
+        assert!(g.shows("nothing", vec![Vec::new()]).is_empty());
     });
 }
 
