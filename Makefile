@@ -19,7 +19,7 @@ test: ## everything that must pass before a change lands, each stage timed
 	tools/stages
 
 test-long: ## the tests that take long, and the proof of the virtual machine's harness
-	tools/stages setup build long harness
+	tools/stages setup build long harness crash
 
 bench: ## measure against crun, podman and docker
 	tools/setup bench
