@@ -200,7 +200,7 @@ impl Store {
 /// Removes a lease's directory; no error if it is not there.
 pub(crate) fn remove_lease_dir(dir: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(()) };
-    let parent = match crate::layers::open_dir(parent) {
+    let parent = match open_lease(parent) {
         Err(e) if e.kind() == Kind::NotFound => return Ok(()),
         other => other?,
     };
