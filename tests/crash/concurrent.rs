@@ -3,10 +3,11 @@
 //! Each of sixteen threads runs one program after another on a few names that all share. What may fail is only what another one
 //! has made, taken or removed in between, in the words that say so; the root is sound all the time and at the end.
 
-use crate::points::{Random, seed};
+use crate::points::seed;
 use crate::world::{Form, World};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use tare_tests::Dice;
 
 const THREADS: usize = 16;
 const OPERATIONS: usize = 2_000;
@@ -38,20 +39,20 @@ const CONFLICTS: &[(&str, &[&str])] = &[
 ];
 
 /// Verbs that never fail, whatever the others do.
-fn words(random: &mut Random, world: &World, thread: usize) -> (&'static str, Vec<String>) {
-    let n = random.below(4);
+fn words(dice: &mut Dice, world: &World, thread: usize) -> (&'static str, Vec<String>) {
+    let n = dice.below(4);
     let image = format!("i-{n}:1");
     let container = format!("c-{n}");
     let (volume, network) = (format!("v-{n}"), format!("n-{n}"));
     let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-    match random.below(20) {
+    match dice.below(20) {
         0 | 1 => ("import", list(&["import", &world.path("import.tar"), &image])),
         2 => ("load", list(&["load", "--input", &world.path("oci.tar")])),
         3 => ("pull", list(&["pull", &world.remote()])),
         4 => ("tag", list(&["tag", "kept:2", &image])),
         // Of one name: of the image alone it takes all names away, those of others too.
         5 => ("untag", list(&["untag", &image, &image])),
-        6 | 7 => ("rmi", list(&["rmi", ["app:1", &image, &world.remote(), "other:1"][random.below(4)]])),
+        6 | 7 => ("rmi", list(&["rmi", ["app:1", &image, &world.remote(), "other:1"][dice.below(4)]])),
         8 => ("commit", list(&["commit", &container, &image])),
         9 | 10 => {
             let mount = format!("{volume}:/v");
@@ -74,7 +75,7 @@ fn words(random: &mut Random, world: &World, thread: usize) -> (&'static str, Ve
                 ]),
             )
         }
-        11 => ("rename", list(&["rename", &container, &format!("c-{}", random.below(4))])),
+        11 => ("rename", list(&["rename", &container, &format!("c-{}", dice.below(4))])),
         12 | 13 => ("rm", list(&["rm", "--volumes", &container])),
         14 => ("volume create", list(&["volume", "create", &volume])),
         15 => ("volume rm", list(&["volume", "rm", &volume])),
@@ -82,14 +83,9 @@ fn words(random: &mut Random, world: &World, thread: usize) -> (&'static str, Ve
         17 => ("network rm", list(&["network", "rm", &network])),
         18 => (
             "save",
-            list(&[
-                "save",
-                "--output",
-                &world.path(&format!("saved-{thread}.tar")),
-                ["kept:2", &image][random.below(2)],
-            ]),
+            list(&["save", "--output", &world.path(&format!("saved-{thread}.tar")), ["kept:2", &image][dice.below(2)]]),
         ),
-        _ => match random.below(3) {
+        _ => match dice.below(3) {
             0 => ("system prune", list(&["system", "prune", "--force", "--filter", "label=of-nothing"])),
             1 => ("volume prune", list(&["volume", "prune", "--force"])),
             _ => ("image prune", list(&["image", "prune", "--force"])),
@@ -106,9 +102,9 @@ fn concurrently(form: Form) {
         for thread in 0..THREADS {
             let (world, counts, problems) = (&world, &counts, &problems);
             scope.spawn(move || {
-                let mut random = Random(seed() ^ (thread as u64) << 32);
+                let mut dice = Dice(seed() ^ (thread as u64) << 32);
                 for _ in 0..OPERATIONS / THREADS {
-                    let (verb, words) = words(&mut random, world, thread);
+                    let (verb, words) = words(&mut dice, world, thread);
                     let (code, _, stderr) = world.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
                     let expected = CONFLICTS.iter().find(|(v, _)| *v == verb).map_or(&[][..], |(_, said)| said);
                     let conflict = expected.iter().find(|said| stderr.contains(*said));

@@ -3,7 +3,7 @@
 use crate::calls::{Space, named};
 use crate::trace::Seen;
 use std::fmt;
-use tare_tests::variable;
+use tare_tests::{Dice, variable};
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,34 +78,16 @@ pub(crate) fn seed() -> u64 {
 
 /// `count` of the points, or all of them: evenly from the start of the operation to its end, where exactly by the seed.
 pub(crate) fn draw(mut points: Vec<Point>, count: usize, seed: u64) -> Vec<Point> {
-    let mut random = Random(seed);
+    let mut dice = Dice(seed);
     let mut drawn = Vec::new();
     while drawn.len() < count && !points.is_empty() {
         let left = count - drawn.len();
         let stretch = points.len().div_ceil(left).max(1);
-        let at = random.below(stretch.min(points.len()));
+        let at = dice.below(stretch.min(points.len()));
         drawn.push(points[at]);
         points.drain(..stretch.min(points.len()));
     }
     drawn
-}
-
-/// splitmix64, of Steele, Lea and Flood.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`, which is not 0.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
 }
 
 #[test]

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use tare_tests::disk::{CutDisk, Dice, Log, RecordedDisk};
+use tare_tests::Dice;
+use tare_tests::disk::{CutDisk, Log, RecordedDisk};
 use tare_tests::{Host, Registry, Tree, busybox_tar, variable};
 
 /// Prints a digest of every file of a test's image.

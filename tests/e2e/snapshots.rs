@@ -14,6 +14,11 @@ fn mounts_images(host: &Host) -> bool {
     here
 }
 
+/// The forms that layers can have here.
+fn forms_here(host: &Host) -> impl Iterator<Item = &'static str> {
+    FORMS.into_iter().filter(|form| *form != "erofs" || mounts_images(host))
+}
+
 fn import_as(host: &Host, form: &str, tree: &Tree, name: &str) {
     let archive = host.scratch(&format!("{name}.tar"));
     tree.tar(&archive);
@@ -166,10 +171,7 @@ fn forms_are_mixed_in_one_stack() {
 #[test]
 fn pages_are_shared_between_containers_and_images() {
     let host = Host::new();
-    for form in FORMS {
-        if form == "erofs" && !mounts_images(&host) {
-            continue;
-        }
+    for form in forms_here(&host) {
         let tree = Tree::busybox();
         let big = "0123456789abcdef".repeat(8 << 16);
         tree.compiled("resident", RESIDENT).file("big", &big).file("form", form);
@@ -212,10 +214,7 @@ fn programs_and_mappings_come_from_layers() {
             printf("%d %d %d\n", memcmp(shared, "\177ELF", 4), memcmp(shared, code, s.st_size), writable);
             return 0;
         }"#;
-    for form in FORMS {
-        if form == "erofs" && !mounts_images(&host) {
-            continue;
-        }
+    for form in forms_here(&host) {
         let tree = Tree::busybox();
         tree.compiled("map", program).file("form", form);
         import_as(&host, form, &tree, form);
@@ -227,10 +226,7 @@ fn programs_and_mappings_come_from_layers() {
 #[test]
 fn attributes_survive_a_copy_up() {
     let host = Host::new();
-    for form in FORMS {
-        if form == "erofs" && !mounts_images(&host) {
-            continue;
-        }
+    for form in forms_here(&host) {
         let tree = Tree::busybox();
         let program =
             "#include <stdio.h>\n#include <unistd.h>\nint main(void) { printf(\"%d %d\\n\", getuid(), geteuid()); }";
@@ -297,10 +293,7 @@ fn long_four_hundred_layers() {
 
 fn stacked(count: usize) {
     let host = Host::new();
-    for form in FORMS {
-        if form == "erofs" && !mounts_images(&host) {
-            continue;
-        }
+    for form in forms_here(&host) {
         let archive = host.scratch("many.tar");
         many_layers(&archive, count, &format!("{form}-{count}"));
         host.ok(&["--snapshotter", form, "load", "--input", &archive.display().to_string()]);

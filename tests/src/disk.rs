@@ -9,6 +9,7 @@
 //! before the last flush, and of what came after it any part; [`Log::disk_at`] makes such a disk, from the
 //! log, for any moment. The file system is ext4 with its journal; mounting what was made replays that.
 
+use crate::Dice;
 use crate::process::{Running, command};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -47,21 +48,6 @@ struct LogEntry {
     /// Where the data stands in the log; `None` for what is discarded.
     data: Option<u64>,
     flush: bool,
-}
-
-/// A number for choosing, from a seed: splitmix64.
-#[derive(Debug, Clone)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// The next number.
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 fn done(line: &[&str]) -> String {

@@ -16,6 +16,7 @@
 pub mod archive;
 mod busybox;
 mod census;
+mod dice;
 pub mod disk;
 pub mod docs;
 mod host;
@@ -28,6 +29,7 @@ mod registry;
 
 pub use busybox::{Tree, busybox_tar};
 pub use census::{Census, Names};
+pub use dice::Dice;
 pub use host::Host;
 pub use probe::compile;
 pub use process::{Output, Running, binary, command, have, variable};

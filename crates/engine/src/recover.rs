@@ -31,16 +31,14 @@ impl Engine {
     /// Why a container's description cannot be read: it is being made just now, was removed just now, or `e`.
     fn undescribed(&self, row: &ContainerRow, e: Error) -> Error {
         let dirs = self.dirs(&row.id);
-        match (dirs.is_alive(), self.store.container(&row.id)) {
-            (_, Err(removed)) => removed,
-            // Its maker holds the lock until the description is there; it may have come by now.
-            (Ok(true), Ok(_)) => {
+        // Its maker holds the lock until the description is there; it may have come by now.
+        let is_made = || dirs.is_alive().unwrap_or(false) || dirs.record().is_ok();
+        match self.store.container(&row.id) {
+            Err(removed) => removed,
+            Ok(_) if is_made() => {
                 Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
             }
-            (_, Ok(_)) if dirs.record().is_ok() => {
-                Error::new(Kind::NotFound, "find container", &row.name).because("it is being made just now")
-            }
-            _ => e,
+            Ok(_) => e,
         }
     }
 

@@ -13,6 +13,7 @@ mod environment;
 mod errors;
 mod filter;
 mod inspected;
+mod keeping;
 mod listing;
 mod meant;
 mod network_args;

@@ -1,13 +1,44 @@
 //! What all verbs that prune have in common.
 
+use crate::asking;
 use crate::filter::Filters;
 use crate::out::Out;
 use crate::time;
+use clap::Args;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use tare_engine::Pruned;
 use tare_model::{Result, size};
+
+/// The flags of all verbs that prune.
+#[derive(Debug, Args)]
+pub(crate) struct PruningArgs {
+    /// Only those that satisfy a condition
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl PruningArgs {
+    /// The conditions; see [`Conditions::parse`].
+    ///
+    /// # Errors
+    /// `Kind::Invalid`.
+    pub(crate) fn conditions(&self, more: &[&str]) -> Result<Conditions> {
+        Conditions::parse(&self.filter, more)
+    }
+
+    /// Asks before anything is removed, unless told not to.
+    ///
+    /// # Errors
+    /// `Kind::Cancelled`.
+    pub(crate) fn confirm(&self, question: &str) -> Result<()> {
+        if self.force { Ok(()) } else { asking::confirm(question, "prune") }
+    }
+}
 
 /// `--filter until=…`, `label=…`, `label!=…`.
 #[derive(Debug)]
@@ -21,7 +52,7 @@ impl Conditions {
     ///
     /// # Errors
     /// `Kind::Invalid`.
-    pub(crate) fn parse(texts: &[String], more: &[&str]) -> Result<Conditions> {
+    fn parse(texts: &[String], more: &[&str]) -> Result<Conditions> {
         let filters = Filters::parse(texts, &[&["label", "label!", "until"], more].concat())?;
         let now = Timestamp::now();
         let until = filters.get("until").last().map(|t| time::point("--filter until", t, now)).transpose()?;

@@ -1,5 +1,6 @@
 use super::Build;
 use crate::context::Context;
+use crate::keeping::KeepingArgs;
 use crate::out::Out;
 use crate::progress::ProgressArgs;
 use clap::Args;
@@ -27,17 +28,15 @@ pub(crate) struct LoadArgs {
     /// Of images for several platforms, the one for this, as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
-    /// Whether the compressed layers are kept, for push and save; [store] keep-blobs of the configuration file if missing
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_parser = crate::parse::boolean_value)]
-    keep_blobs: Option<bool>,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     #[command(flatten)]
     progress: ProgressArgs,
 }
 
 pub(super) fn main(args: LoadArgs, context: &Context) -> Result<u8> {
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let engine = context.engine_keeping(args.keep_blobs)?;
+    let engine = context.engine_keeping(args.keeping.keep_blobs)?;
     let progress = &args.progress.for_archives();
     let images = match args.input.as_deref() {
         Some(path) => from_path(engine.store(), path, platform.as_ref(), progress)?,

@@ -1,5 +1,6 @@
 use super::Build;
 use crate::context::Context;
+use crate::keeping::KeepingArgs;
 use crate::progress::ProgressArgs;
 use crate::{environment, out};
 use clap::Args;
@@ -22,10 +23,8 @@ pub(crate) struct PullArgs {
     /// Platform to choose from an index, as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
-    /// Whether the compressed layers are kept, for push and save; [store] keep-blobs of the configuration file if missing
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_parser = crate::parse::boolean_value)]
-    keep_blobs: Option<bool>,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     #[command(flatten)]
     progress: ProgressArgs,
     /// Name of the image
@@ -36,7 +35,7 @@ pub(crate) struct PullArgs {
 pub(super) fn main(args: PullArgs, context: &Context) -> Result<u8> {
     let reference: Reference = args.name.parse()?;
     let platform = args.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-    let engine = context.engine_keeping(args.keep_blobs)?;
+    let engine = context.engine_keeping(args.keeping.keep_blobs)?;
     let client = client()?;
     let progress = &args.progress.for_transfers();
     let options = PullOptions { platform };

@@ -3,6 +3,7 @@
 use super::{Root, assert_sound};
 use crate::archive::{Format, Import, Saved};
 use crate::layer::UnpackLimits;
+use crate::mutate::Random;
 use crate::{Form, Image, ImageLayer, Lease, Silent, Store};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,27 +12,14 @@ use tare_format::{Entry, EntryKind, Time, tar};
 use tare_model::image::{Compression, Descriptor, ImageConfig, media};
 use tare_model::{Digest, Reference};
 
-/// Numbers that look random and are the same each time (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn bytes(&mut self, n: u64) -> Vec<u8> {
-        (0..n).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
-    }
+fn bytes(random: &mut Random, n: usize) -> Vec<u8> {
+    (0..n).map(|_| u8::try_from(random.below(256)).unwrap()).collect()
 }
 
 fn seed() -> Random {
     let seed = crate::now().unsigned_abs();
     println!("seed {seed}");
-    Random(seed)
+    Random::new(seed)
 }
 
 fn in_form(form: Form) -> Root {
@@ -54,7 +42,7 @@ fn archives(random: &mut Random) -> [Vec<u8>; 2] {
     let mut tar = tar::Writer::new(Vec::new());
     put(&mut tar, "usr", K::Directory, b"", |_| {});
     put(&mut tar, "usr/bin", K::Directory, b"", |e| e.mode = 0o1777);
-    put(&mut tar, "usr/bin/program", K::File, &random.bytes(40_000), |e| {
+    put(&mut tar, "usr/bin/program", K::File, &bytes(random, 40_000), |e| {
         (e.mode, e.uid, e.gid) = (0o4755, 7, 3_000_000);
         e.xattrs = vec![(b"user.note".to_vec(), b"kept".to_vec())];
     });
@@ -70,9 +58,9 @@ fn archives(random: &mut Random) -> [Vec<u8>; 2] {
     let mut tar = tar::Writer::new(Vec::new());
     put(&mut tar, ".wh.gone", K::File, b"", |_| {});
     put(&mut tar, "usr/.wh..wh..opq", K::File, b"", |_| {});
-    put(&mut tar, "var/lib/data", K::File, &random.bytes(9000), |_| {});
+    put(&mut tar, "var/lib/data", K::File, &bytes(random, 9000), |_| {});
     put(&mut tar, "var/below", K::Hardlink, b"", |e| e.link = b"usr/bin/program".to_vec());
-    put(&mut tar, "var/lib/data", K::File, &random.bytes(7000), |_| {});
+    put(&mut tar, "var/lib/data", K::File, &bytes(random, 7000), |_| {});
     [lower, tar.finish().unwrap()]
 }
 
@@ -159,7 +147,8 @@ fn whatever_bit_is_flipped_it_is_found() {
         for round in 0..3 * files.len() as u64 {
             // Each file in turn, so that small ones are not missed.
             let path = &files[usize::try_from(round).unwrap() % files.len()];
-            let at = random.below(std::fs::metadata(path).unwrap().len());
+            let length = usize::try_from(std::fs::metadata(path).unwrap().len()).unwrap();
+            let at = random.below(length) as u64;
             let bit = u8::try_from(random.below(8)).unwrap();
             // A program that loses its setuid bit by being written to would be found by that.
             let mode = std::fs::metadata(path).unwrap().permissions();

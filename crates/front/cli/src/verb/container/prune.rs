@@ -1,6 +1,5 @@
-use crate::asking::confirm;
 use crate::context::Context;
-use crate::pruning::{self, Conditions};
+use crate::pruning::{self, PruningArgs};
 use crate::verb::Build;
 use clap::Args;
 use tare_model::Result;
@@ -15,20 +14,14 @@ pub(in crate::verb) const ARGS: Build = <PruneArgs as Args>::augment_args;
   tare container prune -f
   tare container prune -f --filter until=24h --filter label!=keep")]
 pub(crate) struct PruneArgs {
-    /// Only those that satisfy a condition
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: PruningArgs,
 }
 
 pub(in crate::verb) fn main(args: PruneArgs, context: &Context) -> Result<u8> {
-    let conditions = Conditions::parse(&args.filter, &[])?;
+    let conditions = args.pruning.conditions(&[])?;
     let engine = context.engine()?;
-    if !args.force {
-        confirm("This removes all containers that do not run, and what they have changed.", "prune")?;
-    }
+    args.pruning.confirm("This removes all containers that do not run, and what they have changed.")?;
     let pruned = engine.container_prune(&|c| conditions.hold(pruning::nanos(&c.created_at), &c.request.labels))?;
     pruning::print(&pruned)?;
     Ok(0)

@@ -1,6 +1,5 @@
-use crate::asking::confirm;
 use crate::context::Context;
-use crate::pruning::{self, Conditions};
+use crate::pruning::{self, PruningArgs};
 use crate::verb::Build;
 use clap::Args;
 use tare_engine::Unneeded;
@@ -19,23 +18,17 @@ pub(crate) struct PruneArgs {
     /// All that no container was made from
     #[arg(short, long)]
     all: bool,
-    /// Only those that satisfy a condition
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: PruningArgs,
 }
 
 pub(in crate::verb) fn main(args: PruneArgs, context: &Context) -> Result<u8> {
-    let conditions = Conditions::parse(&args.filter, &["dangling"])?;
+    let conditions = args.pruning.conditions(&["dangling"])?;
     let nameless = conditions.filters().boolean("dangling")?.unwrap_or(!args.all);
     let which = if nameless { Unneeded::Nameless } else { Unneeded::Unused };
     let engine = context.engine()?;
-    if !args.force {
-        let text = if nameless { "without a name" } else { "that no container uses" };
-        confirm(&format!("This removes all images {text}."), "prune")?;
-    }
+    let text = if nameless { "without a name" } else { "that no container uses" };
+    args.pruning.confirm(&format!("This removes all images {text}."))?;
     pruning::print(&engine.image_prune(which, &|i| conditions.hold(i.created, &i.config.config.labels))?)?;
     Ok(0)
 }

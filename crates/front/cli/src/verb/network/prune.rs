@@ -1,11 +1,8 @@
-use crate::asking::confirm;
 use crate::context::Context;
-use crate::filter::Filters;
 use crate::out::Out;
-use crate::time;
+use crate::pruning::PruningArgs;
 use crate::verb::Build;
 use clap::Args;
-use jiff::Timestamp;
 use tare_model::Result;
 
 pub(in crate::verb) const ARGS: Build = <PruneArgs as Args>::augment_args;
@@ -18,23 +15,15 @@ pub(in crate::verb) const ARGS: Build = <PruneArgs as Args>::augment_args;
   tare network prune -f
   tare network prune -f --filter until=24h --filter label=team=a")]
 pub(crate) struct PruneArgs {
-    /// Only those that satisfy a condition
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: PruningArgs,
 }
 
 pub(in crate::verb) fn main(args: PruneArgs, context: &Context) -> Result<u8> {
-    let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let until = filters.get("until").last().map(|t| time::point("--filter until", t, Timestamp::now())).transpose()?;
+    let conditions = args.pruning.conditions(&[])?;
     let engine = context.engine()?;
-    if !args.force {
-        confirm("This removes all networks that no container is on.", "prune")?;
-    }
-    let old = |created: i64| until.is_none_or(|t| i128::from(created) < t.as_nanosecond());
-    let removed = engine.network_prune(&|n| old(n.created) && filters.labels(&n.labels))?;
+    args.pruning.confirm("This removes all networks that no container is on.")?;
+    let removed = engine.network_prune(&|n| conditions.hold(n.created, &n.labels))?;
     let mut out = Out::new();
     removed.iter().try_for_each(|name| out.line(name))?;
     out.finish()?;

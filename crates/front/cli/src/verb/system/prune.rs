@@ -1,6 +1,5 @@
-use crate::asking::confirm;
 use crate::context::Context;
-use crate::pruning::{self, Conditions};
+use crate::pruning::{self, PruningArgs};
 use crate::verb::Build;
 use clap::Args;
 use tare_engine::{Pruned, Unneeded};
@@ -25,33 +24,24 @@ pub(crate) struct PruneArgs {
     /// Also anonymous volumes
     #[arg(long)]
     volumes: bool,
-    /// Only what satisfies a condition
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: PruningArgs,
 }
 
 pub(in crate::verb) fn main(args: PruneArgs, context: &Context) -> Result<u8> {
-    let conditions = Conditions::parse(&args.filter, &[])?;
+    let conditions = args.pruning.conditions(&[])?;
     if args.volumes && !conditions.filters().get("until").is_empty() {
         return Err(Error::new(Kind::Invalid, "invalid", "--filter until")
             .because("it says nothing about volumes, and --volumes is given")
             .hint("prune volumes by themselves: tare volume prune"));
     }
     let engine = context.engine()?;
-    if !args.force {
-        let images = if args.all { "all images that no container uses" } else { "all images without a name" };
-        let volumes = if args.volumes { ", all anonymous volumes that no container uses" } else { "" };
-        confirm(
-            &format!(
-                "This removes all containers that do not run, all networks that no container is on, {images}{volumes}, and \
-                 what nothing refers to."
-            ),
-            "prune",
-        )?;
-    }
+    let images = if args.all { "all images that no container uses" } else { "all images without a name" };
+    let volumes = if args.volumes { ", all anonymous volumes that no container uses" } else { "" };
+    args.pruning.confirm(&format!(
+        "This removes all containers that do not run, all networks that no container is on, {images}{volumes}, and \
+             what nothing refers to."
+    ))?;
     let mut pruned = engine.container_prune(&|c| conditions.hold(pruning::nanos(&c.created_at), &c.request.labels))?;
     pruned.networks = engine.network_prune(&|n| conditions.hold(n.created, &n.labels))?;
     if args.volumes {
