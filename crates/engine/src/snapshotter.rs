@@ -92,8 +92,9 @@ fn images_work(root: &Path, run: &Path) -> std::result::Result<(), String> {
             None => {}
         }
     }
-    let answer = probe(root);
-    // Whoever cannot keep it asks again.
+    // What the host answers holds for this boot; a full disk on the way to asking does not. Whoever cannot keep it asks again.
+    let image = trial_image(root)?;
+    let answer = probe(root, &image);
     if record::make_private(run).is_ok() {
         let line = answer.as_ref().map_or_else(|why| why.replace('\n', " "), |()| "yes".to_owned());
         let aside = run.join(format!(".snapshotter.{}", rustix::process::getpid().as_raw_nonzero()));
@@ -113,20 +114,23 @@ fn device(root: &Path) -> u64 {
     rustix::fs::stat(existing(root)).map_or(0, |stat| stat.st_dev)
 }
 
-fn probe(root: &Path) -> std::result::Result<(), String> {
+/// An image to try with, or why there is none.
+fn trial_image(root: &Path) -> std::result::Result<File, String> {
+    let dir = existing(root);
+    empty_image(&dir).map_err(|e| format!("no image to try with can be made in {} ({e})", dir.display()))
+}
+
+fn probe(root: &Path, image: &File) -> std::result::Result<(), String> {
     let initial = read_or_empty(Path::new("/proc/self/uid_map")).split_whitespace().eq(["0", "0", "4294967295"]);
     if !initial {
         return Err("no user namespace can mount EROFS".to_owned());
     }
-    let dir = existing(root);
-    let file = empty_image(&dir)
-        .map_err(|e| format!("the file system of {} has no files without a name ({e})", dir.display()))?;
     // Without a name in the file system, there is nothing to be left behind.
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let path = PathBuf::from(format!("/proc/self/fd/{}", image.as_raw_fd()));
     crate::layer_image::mount(&path).map(drop).map_err(|e| {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let errno = e.errno().map_or_else(|| e.to_string(), |n| rustix::io::Errno::from_raw_os_error(n).to_string());
-        format!("Linux {release} mounts no image from a file in {} ({errno})", dir.display())
+        format!("Linux {release} mounts no image from a file in {} ({errno})", existing(root).display())
     })
 }
 
@@ -175,9 +179,18 @@ mod tests {
         // /dev/shm is a tmpfs wherever there is one; its files cannot be mounted.
         let shm = Path::new("/dev/shm");
         if rustix::fs::statfs(shm).is_ok_and(|on| on.f_type == 0x0102_1994) {
-            let why = probe(shm).unwrap_err();
+            let why = trial_image(shm).and_then(|image| probe(shm, &image)).unwrap_err();
             assert!(why.contains("/dev/shm"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_kept_it_from_asking_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nobody can make a file there; a disk that is full for a moment is as little an answer of the kernel.
+        let why = images_work(Path::new("/proc"), dir.path()).unwrap_err();
+        assert!(why.contains("no image to try with can be made in /proc"), "{why}");
+        assert!(!dir.path().join("snapshotter").exists());
     }
 
     #[test]
